@@ -1,0 +1,298 @@
+"""Opening a recording by what is in it: libsndfile where it knows the format, PyAV for everything else."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, Self
+
+import av
+import numpy as np
+import soundfile
+
+from otoscope.errors import InputError
+
+MAX_BYTES = 200 * 2**20
+"""The largest recording accepted as bytes (an upload)."""
+
+Source = str | os.PathLike[str] | bytes
+_BLOCK_SAMPLES = 1 << 20  # samples of all channels decoded at a time
+_UNKNOWN_LENGTH = 1 << 60  # libsndfile's frame count for a stream that does not say its length
+_RATES_HZ = (1000, 768000)
+_AV_FORMATS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
+    "mpc,mpc8,mpeg,mpegts,ogg,rm,tta,w64,wav,wv"
+)
+"""Containers PyAV may open: none that reads other files or addresses (playlists, manifests, scripts)."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a recording says about itself; `duration_s` is counted in packets where the header does not tell."""
+
+    duration_s: float
+    sample_rate_hz: int
+    channels: int
+    format: str
+
+
+class Container(Protocol):
+    """An open recording: its rate, its length if the header tells, and its sound as mono blocks."""
+
+    name: str
+    rate_hz: int
+    channels: int
+    format: str
+    declared_s: float | None
+
+    def duration_s(self) -> float: ...
+    def blocks(self, start_frame: int) -> Iterator[np.ndarray]: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+
+
+def open_container(source: Source, name: str) -> Container:
+    """Open a file or the bytes of one; `name` is how errors call bytes.
+
+    Raises:
+        InputError: missing, a folder, empty, text, truncated, too large as bytes, or not audio.
+    """
+    file, name = _open_file(source, name)
+    try:
+        head = file.read(4096)
+        _refuse_text(head, name)
+        _refuse_cut_wav(file, head, name)
+        file.seek(0)
+        try:
+            return SoundfileContainer(file, name)
+        except _NotForSoundfile:
+            file.seek(0)
+            return AvContainer(file, name)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open_file(source: Source, name: str) -> tuple[BinaryIO, str]:
+    if isinstance(source, bytes):
+        if len(source) > MAX_BYTES:
+            raise InputError(
+                f"{name} has {len(source) / 2**20:.0f} MB, over the limit of {MAX_BYTES // 2**20} MB; cut or compress it."
+            )
+        if not source:
+            raise InputError(f"{name} is empty (0 bytes).")
+        return io.BytesIO(source), name
+    path = Path(source)
+    name = str(path)
+    if path.is_dir():
+        raise InputError(f"{name} is a folder, not a recording; give a file, or open the folder as a corpus.")
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{name} is empty (0 bytes).")
+        return open(path, "rb"), name
+    except FileNotFoundError:
+        raise InputError(f"{name} does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
+
+
+def _refuse_text(head: bytes, name: str) -> None:
+    """Refuse text: nothing that reads as plain text is sound, whatever its name says."""
+    printable = set(range(0x20, 0x7F)) | set(b"\t\n\r\f\x1b")
+    if not all(byte in printable or byte >= 0x80 for byte in head):
+        return
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:
+            return
+    raise InputError(f"{name} is a text file, not audio.")
+
+
+def _refuse_cut_wav(file: BinaryIO, head: bytes, name: str) -> None:
+    """Refuse a WAV that is shorter than its header says; libsndfile would read it as if it were whole."""
+    if head[:4] != b"RIFF" or len(head) < 12:
+        return
+    declared = int.from_bytes(head[4:8], "little") + 8
+    actual = file.seek(0, io.SEEK_END)
+    is_streamed = declared == 8 or declared >= 0x7FFF0000  # the writer could not go back to fill it in
+    if not is_streamed and declared - actual > 16:
+        raise InputError(
+            f"{name} is truncated: its header announces {declared:,} bytes and {actual:,} are there; copy it again."
+        )
+
+
+def _checked_format(rate_hz: int, channels: int, name: str) -> None:
+    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+        raise InputError(
+            f"{name} has a sample rate of {rate_hz} Hz; supported are {_RATES_HZ[0]} to {_RATES_HZ[1]} Hz."
+        )
+    if channels < 1:
+        raise InputError(f"{name} has no audio channel.")
+
+
+class _NotForSoundfile(Exception):
+    """libsndfile does not know this format, or not its length."""
+
+
+class SoundfileContainer:
+    """WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF… through libsndfile."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self._file = file
+        try:
+            self._sound = soundfile.SoundFile(file)
+        except (soundfile.LibsndfileError, TypeError) as error:
+            raise _NotForSoundfile from error
+        if self._sound.frames >= _UNKNOWN_LENGTH or not self._sound.seekable():
+            self._sound.close()
+            raise _NotForSoundfile
+        self.rate_hz: int = self._sound.samplerate
+        self.channels: int = self._sound.channels
+        self.format = f"{self._sound.format}/{self._sound.subtype}"
+        _checked_format(self.rate_hz, self.channels, name)
+        self.declared_s: float | None = self._sound.frames / self.rate_hz
+
+    def duration_s(self) -> float:
+        return self.declared_s or 0.0
+
+    def blocks(self, start_frame: int) -> Iterator[np.ndarray]:
+        """Yield mono float32 blocks from `start_frame` to the end.
+
+        Raises:
+            InputError: damaged, or shorter than the header says.
+        """
+        position, frames = start_frame, max(1, _BLOCK_SAMPLES // self.channels)
+        try:
+            self._sound.seek(start_frame)
+            while position < self._sound.frames:
+                block = self._sound.read(frames, dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                position += len(block)
+                yield block[:, 0] if self.channels == 1 else block.mean(axis=1)
+        except soundfile.LibsndfileError as error:
+            raise InputError(
+                f"{self.name} is damaged after {position / self.rate_hz:.2f} s ({error})."
+            ) from error
+        if position < self._sound.frames:
+            raise InputError(
+                f"{self.name} is truncated: its header announces {self._sound.frames / self.rate_hz:.2f} s and "
+                f"{position / self.rate_hz:.2f} s are there; copy it again."
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._sound.close()
+        self._file.close()
+
+
+class AvContainer:
+    """M4A, MP4, WebM, AAC… through PyAV, from an open file, so that no container can make it open another one."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name = name
+        self._file = file
+        try:
+            self._container = av.open(file, options={"format_whitelist": _AV_FORMATS})
+        except (av.error.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{name} is not audio that can be read (unknown or damaged format); "
+                "supported are wav, flac, ogg, opus, mp3, m4a, mp4, webm and what else FFmpeg decodes."
+            ) from error
+        if not self._container.streams.audio:
+            self._container.close()
+            raise InputError(f"{name} has no audio track.")
+        self._stream: Any = self._container.streams.audio[0]
+        context = self._stream.codec_context
+        if context is None:
+            raise InputError(f"{name} has an audio track in a format that cannot be decoded.")
+        self.rate_hz: int = context.sample_rate or 0
+        self.channels: int = context.channels
+        self.format = f"{self._container.format.name.split(',')[0].upper()}/{context.name.upper()}"
+        _checked_format(self.rate_hz, self.channels, name)
+        self._origin_s = float((self._stream.start_time or 0) * self._stream.time_base)
+        self.declared_s: float | None = None
+        if self._stream.duration:
+            self.declared_s = float(self._stream.duration * self._stream.time_base)
+        elif self._container.duration:
+            self.declared_s = self._container.duration / av.time_base
+        self._used = False
+
+    def duration_s(self) -> float:
+        """Return the declared length, or count it in packets (browser recordings do not declare one)."""
+        if self.declared_s is None:
+            end_s = 0.0
+            self._rewind(0.0)
+            try:
+                for packet in self._container.demux(self._stream):
+                    if packet.pts is not None:
+                        last = (packet.pts + (packet.duration or 0)) * packet.time_base
+                        end_s = max(end_s, float(last) - self._origin_s)
+            except av.error.FFmpegError as error:
+                raise self._damaged(end_s, error) from error
+            self.declared_s = end_s
+        return self.declared_s
+
+    def blocks(self, start_frame: int) -> Iterator[np.ndarray]:
+        """Yield mono float32 blocks from `start_frame` to the end.
+
+        Raises:
+            InputError: damaged.
+        """
+        position = self._rewind(start_frame / self.rate_hz)
+        to_float = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        try:
+            for frame in self._frames(to_float):
+                if position is None:  # after a seek the first frame tells where we are
+                    offset_s = float((frame.pts or 0) * frame.time_base) - self._origin_s
+                    position = round(offset_s * self.rate_hz)
+                block = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+                skip = min(max(0, start_frame - position), len(block))
+                position += len(block)
+                if skip < len(block):
+                    yield block[skip:]
+        except (av.error.FFmpegError, ValueError) as error:
+            raise self._damaged((position or 0) / self.rate_hz, error) from error
+
+    def _frames(self, to_float: Any) -> Iterator[Any]:
+        for frame in self._container.decode(self._stream):
+            yield from to_float.resample(frame)
+        yield from to_float.resample(None)
+
+    def _rewind(self, start_s: float) -> int | None:
+        """Go to about a second before `start_s`; return the frame position if it is known beforehand."""
+        if not self._used and start_s < 2.0:
+            self._used = True
+            return 0
+        self._used = True
+        target_s = max(0.0, start_s - 1.0)
+        try:
+            target = int((target_s + self._origin_s) / self._stream.time_base)
+            self._container.seek(target, stream=self._stream)
+        except av.error.FFmpegError:
+            return self._reopen()
+        return None if target_s > 0 else 0
+
+    def _reopen(self) -> int:
+        self._container.close()
+        self._file.seek(0)
+        self._container = av.open(self._file, options={"format_whitelist": _AV_FORMATS})
+        self._stream = self._container.streams.audio[0]
+        return 0
+
+    def _damaged(self, at_s: float, error: Exception) -> InputError:
+        return InputError(f"{self.name} is damaged or truncated after {at_s:.2f} s ({error}).")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._container.close()
+        self._file.close()

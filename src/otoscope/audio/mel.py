@@ -1,0 +1,133 @@
+"""The log-mel spectrogram that Whisper models hear, equal to openai-whisper's to 1e-5."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from otoscope.audio.decoding import SAMPLE_RATE_HZ
+from otoscope.errors import InputError
+
+N_FFT = 400  # samples, 25 ms
+HOP = 160  # samples, 10 ms
+_FLOOR = 1e-10  # power below this is silence
+_DYNAMIC_RANGE = 8.0  # decades kept below the loudest point
+_FRAMES_PER_BLOCK = 512  # frames transformed at a time, so that the work stays in the cache
+
+
+@functools.cache
+def mel_filters(n_mels: int) -> np.ndarray:
+    """Return the triangular Slaney-scale filters `[n_mels, N_FFT // 2 + 1]`, area-normalised (librosa's default)."""
+    if not 1 <= n_mels <= N_FFT // 2:
+        raise InputError(
+            f"n_mels must be between 1 and {N_FFT // 2}, not {n_mels}; Whisper models use 80 or 128."
+        )
+    fft_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, N_FFT // 2 + 1)
+    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), n_mels + 2))
+    width_hz = np.diff(edges_hz)
+    ramps = edges_hz[:, None] - fft_hz[None, :]
+    rising = -ramps[:-2] / width_hz[:-1, None]
+    falling = ramps[2:] / width_hz[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters *= (2.0 / (edges_hz[2:] - edges_hz[:-2]))[:, None]
+    return filters.astype(np.float32)
+
+
+_LINEAR_HZ_PER_MEL = 200.0 / 3  # Slaney: linear below 1 kHz, logarithmic above
+_BREAK_HZ = 1000.0
+_BREAK_MEL = _BREAK_HZ / _LINEAR_HZ_PER_MEL
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hz: float) -> float:
+    if hz < _BREAK_HZ:
+        return hz / _LINEAR_HZ_PER_MEL
+    return float(_BREAK_MEL + np.log(hz / _BREAK_HZ) / _LOG_STEP)
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    linear = mel * _LINEAR_HZ_PER_MEL
+    return np.where(mel < _BREAK_MEL, linear, _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL)))
+
+
+@functools.cache
+def _constants(n_mels: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the Hann window `[N_FFT]` and the filters `[f, m]` on `device`."""
+    filters = torch.from_numpy(mel_filters(n_mels)).T.contiguous()
+    return torch.hann_window(N_FFT).to(device), filters.to(device)
+
+
+def log_mel(
+    samples: np.ndarray | torch.Tensor,
+    n_mels: int = 80,
+    *,
+    pad_to_samples: int | None = None,
+    device: str | torch.device | None = None,
+) -> torch.Tensor:
+    """Return the log-mel spectrogram `[m, t]` of 16 kHz `samples` `[n]`, or `[b, m, t]` of a batch `[b, n]`.
+
+    Frames are 10 ms apart; t = n // 160, counted after zero-padding to `pad_to_samples`. Each clip of a batch is
+    normalised by its own loudest point, so a batch equals its clips one by one.
+
+    Raises:
+        InputError: too short for one frame, longer than `pad_to_samples`, or not one- or two-dimensional.
+
+    Source: Radford et al. 2022, section 2.2; `whisper.audio.log_mel_spectrogram`.
+    """
+    audio = torch.as_tensor(samples, dtype=torch.float32, device=device)
+    if audio.ndim not in (1, 2):
+        raise InputError(f"log_mel takes samples [n] or a batch [b, n], not shape {tuple(audio.shape)}.")
+    n = audio.shape[-1]
+    total = n if pad_to_samples is None else pad_to_samples
+    if n > total:
+        raise InputError(f"{n} samples do not fit in pad_to_samples={total}; cut the audio in windows first.")
+    if total <= N_FFT // 2:
+        raise InputError(
+            f"{total} samples are too few for a mel frame: give at least {N_FFT // 2 + 1}, or pad."
+        )
+    batch = audio.reshape(-1, n)
+    heard = _n_frames_with_sound(n, total)
+    mel = _log_power(_with_edges(batch, heard, total), heard, n_mels)
+    floor = (
+        mel.amax(dim=(1, 2), keepdim=True) if heard else mel.new_full((len(batch), 1, 1), np.log10(_FLOOR))
+    )
+    floor = floor - _DYNAMIC_RANGE
+    mel = torch.maximum(mel, floor).add_(4.0).div_(4.0)
+    n_frames = total // HOP
+    if heard < n_frames:
+        silence = (torch.clamp(floor, min=float(np.log10(_FLOOR))) + 4.0) / 4.0
+        mel = torch.cat([mel, silence.expand(-1, n_mels, n_frames - heard)], dim=-1)
+    return mel.reshape(*audio.shape[:-1], n_mels, n_frames)
+
+
+def _n_frames_with_sound(n: int, total: int) -> int:
+    """Return how many leading frames can see a sample that is not padding."""
+    return min(total // HOP, (n + N_FFT // 2 - 1) // HOP + 1)
+
+
+def _with_edges(batch: torch.Tensor, n_frames: int, total: int) -> torch.Tensor:
+    """Pad `[b, n]` so that frame i is `[160 i, 160 i + 400)`: reflected at the ends of the padded audio."""
+    needed = (
+        (n_frames - 1) * HOP + N_FFT - N_FFT // 2
+    )  # last sample seen, counted from the start of the audio
+    if needed <= total:
+        body = F.pad(batch, (0, max(0, needed - batch.shape[1])))[:, : max(needed, N_FFT // 2 + 1)]
+        left = body[:, 1 : N_FFT // 2 + 1].flip(1)
+        return torch.cat([left, body], dim=1)
+    padded = F.pad(batch, (0, total - batch.shape[1]))
+    return F.pad(padded[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")[:, 0]
+
+
+def _log_power(padded: torch.Tensor, n_frames: int, n_mels: int) -> torch.Tensor:
+    """Return log10 of the mel power `[b, m, t]` of `n_frames` frames of edge-padded audio `[b, n]`."""
+    window, filters = _constants(n_mels, str(padded.device))
+    frames = padded.unfold(1, N_FFT, HOP)[:, :n_frames]
+    power = padded.new_empty(len(padded), n_frames, n_mels)
+    for start in range(0, n_frames, _FRAMES_PER_BLOCK):
+        stop = min(start + _FRAMES_PER_BLOCK, n_frames)
+        spectrum = torch.view_as_real(torch.fft.rfft(frames[:, start:stop] * window))
+        torch.matmul(spectrum.square().sum(-1), filters, out=power[:, start:stop])
+    return power.clamp_(min=_FLOOR).log10_().transpose(1, 2)

@@ -1,0 +1,1 @@
+"""Where corpora come from: folders, manifests, saved corpora, known data sets."""

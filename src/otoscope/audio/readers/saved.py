@@ -1,0 +1,116 @@
+"""A corpus on disk: `meta.json`, `corpus.parquet` (a row per clip) and `tiers.parquet` (a row per interval)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+
+from otoscope.audio.clip import Clip, Interval
+from otoscope.audio.decoding import SAMPLE_RATE_HZ
+from otoscope.errors import OtoscopeError
+from otoscope.storage import atomic_folder, read_json, write_json
+
+if TYPE_CHECKING:
+    from otoscope.audio.corpus import Corpus
+
+FORMAT, VERSION = "otoscope-corpus", 1
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("uri", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("text", pa.string()),
+        ("speaker", pa.string()),
+        ("language", pa.string()),
+        ("attributes", pa.map_(pa.string(), pa.string())),
+        ("sha256", pa.string()),
+    ]
+)
+TIERS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("tier", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("label", pa.string()),
+    ]
+)
+
+
+def load_corpus(folder: Path) -> tuple[str, list[Clip]]:
+    """Return the name and the clips of a saved corpus.
+
+    Raises:
+        OtoscopeError: missing, damaged, or of another format.
+    """
+    meta = read_json(folder / "meta.json", format=FORMAT, version=VERSION)
+    rows = _table(folder / "corpus.parquet", CLIPS)
+    tiers: dict[str, dict[str, list[Interval]]] = {}
+    if (folder / "tiers.parquet").exists():
+        table = _table(folder / "tiers.parquet", TIERS)
+        for clip_id, tier, start_s, end_s, label in zip(*(c.to_pylist() for c in table.columns), strict=True):
+            tiers.setdefault(clip_id, {}).setdefault(tier, []).append(Interval(start_s, end_s, label))
+    clips = []
+    for row in rows.to_pylist():
+        row["attributes"] = dict(row["attributes"] or ())
+        row["start_s"] = row["start_s"] or 0.0
+        row["tiers"] = {name: tuple(tier) for name, tier in tiers.get(row["clip_id"], {}).items()}
+        clips.append(Clip(**row, source=folder / row["uri"]))
+    return str(meta["name"]), clips
+
+
+def _table(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=schema.names).select(schema.names).cast(schema)
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise OtoscopeError(f"{path} is damaged or not part of a saved corpus ({error}).") from error
+
+
+def save_corpus(corpus: Corpus, folder: Path) -> None:
+    """Write `corpus` to `folder`, which appears when it is complete."""
+    corpus_hashes = {id(clip): clip.content_hash() for clip in corpus}
+    with atomic_folder(folder) as temporary:
+        rows = []
+        for clip in corpus:
+            rows.append(_row(clip, corpus_hashes[id(clip)], folder, temporary))
+        pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS), temporary / "corpus.parquet")
+        intervals = [
+            {"clip_id": clip.clip_id, "tier": tier, "start_s": i.start_s, "end_s": i.end_s, "label": i.label}
+            for clip in corpus
+            for tier, intervals in clip.tiers.items()
+            for i in intervals
+        ]
+        pq.write_table(pa.Table.from_pylist(intervals, schema=TIERS), temporary / "tiers.parquet")
+        write_json(temporary / "meta.json", {"format": FORMAT, "version": VERSION, "name": corpus.name})
+
+
+def _row(clip: Clip, sha256: str, folder: Path, temporary: Path) -> Mapping[str, Any]:
+    row = {name: getattr(clip, name) for name in CLIPS.names}
+    return {
+        **row,
+        "sha256": sha256,
+        "attributes": list(clip.attributes.items()),
+        "uri": _place(clip, folder, temporary),
+    }
+
+
+def _place(clip: Clip, folder: Path, temporary: Path) -> str:
+    """Return the uri to save; a clip held in memory is written below `temporary` first."""
+    if isinstance(clip.source, Path) or clip.source is None:
+        path = Path(os.path.abspath(clip.source or clip.uri))
+        home = Path(os.path.abspath(folder))
+        return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
+    uri = f"audio/{clip.clip_id}" + ("" if isinstance(clip.source, bytes) else ".wav")
+    (temporary / "audio").mkdir(exist_ok=True)
+    if isinstance(clip.source, bytes):
+        (temporary / uri).write_bytes(clip.source)
+    else:
+        soundfile.write(temporary / uri, clip.source, SAMPLE_RATE_HZ, subtype="FLOAT")
+    return uri
