@@ -1,0 +1,23 @@
+"""Dictionaries: sets of directions read out of one site, and how to train, save and open them."""
+
+from __future__ import annotations
+
+from otoscope.dictionaries.dictionary import Dictionary, Feature
+from otoscope.dictionaries.formats.saelens import load_dictionary
+from otoscope.dictionaries.neurons import Neurons
+from otoscope.dictionaries.random_basis import RandomBasis
+from otoscope.dictionaries.sparse_code import SparseCode
+from otoscope.dictionaries.topk import TopK, TopKDictionary
+from otoscope.dictionaries.training.loop import train
+
+__all__ = [
+    "Dictionary",
+    "Feature",
+    "Neurons",
+    "RandomBasis",
+    "SparseCode",
+    "TopK",
+    "TopKDictionary",
+    "load_dictionary",
+    "train",
+]

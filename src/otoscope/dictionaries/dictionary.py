@@ -1,0 +1,185 @@
+"""What every dictionary can do: encode activations into features, decode them, and hand out single features to edit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from otoscope.dictionaries.sparse_code import SparseCode, check_feature
+from otoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from otoscope.models import Edit
+
+Span = tuple[float, float] | None
+
+
+class Dictionary(ABC):
+    """A set of directions read out of one site of a model.
+
+    Attributes:
+        kind: name of the architecture, as saved and registered.
+        dense: True where nearly every entry is non-zero (neurons), False for sparse codes.
+        name: what people call this dictionary; a saved one is named after its folder.
+        site: canonical name of the site whose activations it reads.
+        d_in: width of that site.
+        n_features: number of features.
+        metadata: how it was made; saved with it and not interpreted.
+    """
+
+    kind: ClassVar[str]
+    dense: ClassVar[bool] = False
+
+    def __init__(
+        self, *, name: str, site: str, d_in: int, n_features: int, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        self.site = site
+        self.d_in = d_in
+        self.n_features = n_features
+        self.metadata: dict[str, Any] = dict(metadata or {})
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> SparseCode:
+        """Return the active features of activations `x` `[t, d_in]`."""
+
+    @abstractmethod
+    def decode(self, code: SparseCode) -> Tensor:
+        """Return the activations `[t, d_in]` that `code` stands for."""
+
+    @abstractmethod
+    def directions(self, features: Sequence[int]) -> Tensor:
+        """Return what one unit of each feature adds to the activation, `[len(features), d_in]`."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return everything but the tensors, as it is saved in `cfg.json` (metadata apart)."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that are saved, by name."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def from_saved(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str, site: str
+    ) -> Dictionary:
+        """Build the dictionary that `config()` and `tensors()` describe."""
+
+    def feature_values(self, h: Tensor, features: Sequence[int]) -> Tensor:
+        """Return the strengths of some features on activations `h` `[…, d_in]`, as `[…, len(features)]`."""
+        for index in features:
+            self._check(index)
+        code = self.encode(h.reshape(-1, h.shape[-1]))
+        wanted = torch.as_tensor(list(features), device=h.device)
+        return code.features(wanted).reshape(*h.shape[:-1], len(features)).to(h.dtype)
+
+    def unit_label(self, index: int) -> str:
+        """Return how people name feature `index`."""
+        return str(self._check(index))
+
+    def feature(self, index: int) -> Feature:
+        """Return one feature, from which edits are made.
+
+        Raises:
+            InputError: there is no such feature; the message gives the valid range.
+        """
+        return Feature(self, self._check(index))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides what this dictionary computes."""
+        digest = hashlib.sha256(json.dumps([self.site, self.config()], sort_keys=True).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write `cfg.json` and `sae_weights.safetensors` into `folder`, replacing it as a whole."""
+        from otoscope.dictionaries.formats.saelens import save_dictionary
+
+        save_dictionary(self, folder)
+
+    def to(self, device: str | torch.device) -> Dictionary:
+        """Return this dictionary with its tensors on `device`."""
+        moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        result = type(self).from_saved(self.config(), moved, name=self.name, site=self.site)
+        result.metadata = dict(self.metadata)
+        return result
+
+    def _check(self, index: int) -> int:
+        return check_feature(int(index), self.n_features, f"dictionary {self.name!r}")
+
+    def _check_width(self, x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.d_in:
+            raise InputError(
+                f"Dictionary {self.name!r} reads {self.site or 'activations'} of shape [frames, {self.d_in}], "
+                f"got {list(x.shape)}."
+            )
+        return x
+
+    def __len__(self) -> int:
+        """Number of features."""
+        return self.n_features
+
+    def __repr__(self) -> str:
+        where = f" of {self.site}" if self.site else ""
+        return f"{type(self).__name__}({self.name!r}: {self.n_features} features{where}, width {self.d_in})"
+
+
+@dataclass(frozen=True, eq=False)
+class Feature:
+    """One entry of a dictionary. Its methods make error-preserving edits: nothing but this feature changes."""
+
+    dictionary: Dictionary
+    index: int
+
+    @property
+    def direction(self) -> Tensor:
+        """What one unit of this feature adds to the activation, `[d_in]`."""
+        return self.dictionary.directions([self.index])[0]
+
+    @property
+    def address(self) -> str:
+        """`dictionary:index`, as on the command line and in links."""
+        return f"{self.dictionary.name}:{self.index}"
+
+    def zero(self, *, time_s: Span = None) -> Edit:
+        """Switch the feature off, between two times in seconds if given."""
+        return self._edit("zero", 0.0, time_s)
+
+    def scale(self, factor: float, *, time_s: Span = None) -> Edit:
+        """Multiply the feature by `factor`; it stays off where it was off."""
+        return self._edit("scale", factor, time_s)
+
+    def add(self, alpha: float, *, time_s: Span = None) -> Edit:
+        """Add `alpha` to the feature, which switches it on where it was off."""
+        return self._edit("add", alpha, time_s)
+
+    def clamp(self, value: float, *, time_s: Span = None) -> Edit:
+        """Set the feature to `value` everywhere."""
+        return self._edit("clamp", value, time_s)
+
+    def _edit(self, op: str, value: float, time_s: Span) -> Edit:
+        from otoscope.models import Edit
+
+        return Edit(
+            site=self.dictionary.site,
+            op=op,
+            value=float(value),
+            time_s=time_s,
+            features=(self.index,),
+            dictionary=self.dictionary,
+        )
+
+    def __repr__(self) -> str:
+        return f"Feature({self.address} of {self.dictionary.site})"

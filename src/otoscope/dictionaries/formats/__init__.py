@@ -1,0 +1,1 @@
+"""File formats of dictionaries: ours, which is SAELens', and other programs'."""
