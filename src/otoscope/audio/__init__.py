@@ -2,11 +2,11 @@
 
 from otoscope.audio.clip import Clip as Clip
 from otoscope.audio.clip import Interval as Interval
+from otoscope.audio.containers import AudioInfo as AudioInfo
 from otoscope.audio.corpus import Corpus as Corpus
 from otoscope.audio.corpus import corpus as corpus
 from otoscope.audio.decoding import MAX_CLIP_S as MAX_CLIP_S
 from otoscope.audio.decoding import SAMPLE_RATE_HZ as SAMPLE_RATE_HZ
-from otoscope.audio.decoding import AudioInfo as AudioInfo
 from otoscope.audio.decoding import decode as decode
 from otoscope.audio.decoding import probe as probe
 from otoscope.audio.mel import HOP as HOP

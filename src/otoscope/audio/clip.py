@@ -34,10 +34,11 @@ _NO_TIERS: Tiers = {}
 
 @dataclass(frozen=True, repr=False)
 class Clip:
-    """A span `[start_s, end_s)` of a source, with optional text, attributes and tiers; opening one reads nothing.
+    """A span `[start_s, end_s)` of a source, with optional text, attributes and tiers; it reads
+    nothing until asked.
 
-    `uri` names the source for people; `end_s` None means to its end. Times of tiers count from the clip's start.
-    `sha256` is the hash of the source's content, where it is known already.
+    `uri` names the source for people; `end_s` None means to its end. Times of tiers count from the clip's
+    start. `sha256` is the hash of the source's content, where it is known already.
     """
 
     clip_id: str
@@ -135,7 +136,7 @@ class Clip:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, clip_id: str | None = None, name: str = "upload") -> Clip:
-        """Return a clip of a recording given as bytes (an upload, a browser recording) after reading its header.
+        """Return a clip of a recording given as bytes (an upload) after reading its header.
 
         Raises:
             InputError: too large, not audio, or longer than the limit; errors call it `name`.
@@ -165,7 +166,7 @@ class Clip:
         return probe(self._recording(), name=self.uri).duration_s - self.start_s
 
     def tier(self, name: str) -> tuple[Interval, ...]:
-        """Return the intervals of a tier ("words", "phones", "events"…); empty if the clip has none of that name."""
+        """Return the intervals of a tier ("words", "phones", "events"…); empty if there is none."""
         return self.tiers.get(name, ())
 
     def content_hash(self) -> str:
@@ -257,7 +258,7 @@ def url_safe(text: str) -> str:
 
 
 def unique_ids(names: Iterable[str]) -> list[str]:
-    """Return a URL-safe id for each name; names that would share one get a piece of their hash, or their count."""
+    """Return a URL-safe id for each name; names that would share one get a piece of their hash."""
     names = list(names)
     slugs = [url_safe(name) for name in names]
     counts: dict[str, int] = {}

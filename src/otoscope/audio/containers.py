@@ -21,6 +21,8 @@ MAX_BYTES = 200 * 2**20
 Source = str | os.PathLike[str] | bytes
 _BLOCK_SAMPLES = 1 << 20  # samples of all channels decoded at a time
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's frame count for a stream that does not say its length
+_MAX_OGG_PAGE = 65307  # bytes
+_AV_TOLERANCE_S = 0.5  # tracks may end a little before the container
 _RATES_HZ = (1000, 768000)
 _AV_FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
@@ -31,7 +33,7 @@ _AV_FORMATS = (
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a recording says about itself; `duration_s` is counted in packets where the header does not tell."""
+    """What a recording says about itself; `duration_s` is counted where the header does not tell."""
 
     duration_s: float
     sample_rate_hz: int
@@ -65,10 +67,11 @@ def open_container(source: Source, name: str) -> Container:
         head = file.read(4096)
         _refuse_text(head, name)
         _refuse_cut_wav(file, head, name)
+        _refuse_cut_ogg(file, head, name)
         file.seek(0)
         try:
             return SoundfileContainer(file, name)
-        except _NotForSoundfile:
+        except _NotForSoundfileError:
             file.seek(0)
             return AvContainer(file, name)
     except BaseException:
@@ -80,7 +83,8 @@ def _open_file(source: Source, name: str) -> tuple[BinaryIO, str]:
     if isinstance(source, bytes):
         if len(source) > MAX_BYTES:
             raise InputError(
-                f"{name} has {len(source) / 2**20:.0f} MB, over the limit of {MAX_BYTES // 2**20} MB; cut or compress it."
+                f"{name} has {len(source) / 2**20:.0f} MB, over the limit of {MAX_BYTES // 2**20} MB; "
+                "cut or compress it."
             )
         if not source:
             raise InputError(f"{name} is empty (0 bytes).")
@@ -121,8 +125,22 @@ def _refuse_cut_wav(file: BinaryIO, head: bytes, name: str) -> None:
     is_streamed = declared == 8 or declared >= 0x7FFF0000  # the writer could not go back to fill it in
     if not is_streamed and declared - actual > 16:
         raise InputError(
-            f"{name} is truncated: its header announces {declared:,} bytes and {actual:,} are there; copy it again."
+            f"{name} is truncated: its header announces {declared:,} bytes and {actual:,} are there; "
+            "copy it again."
         )
+
+
+def _refuse_cut_ogg(file: BinaryIO, head: bytes, name: str) -> None:
+    """Refuse an Ogg whose last page is cut; decoders would leave it out without a word."""
+    if head[:4] != b"OggS":
+        return
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - _MAX_OGG_PAGE))
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
+        raise InputError(f"{name} is truncated: its last page is incomplete; copy it again.")
 
 
 def _checked_format(rate_hz: int, channels: int, name: str) -> None:
@@ -134,7 +152,7 @@ def _checked_format(rate_hz: int, channels: int, name: str) -> None:
         raise InputError(f"{name} has no audio channel.")
 
 
-class _NotForSoundfile(Exception):
+class _NotForSoundfileError(Exception):
     """libsndfile does not know this format, or not its length."""
 
 
@@ -147,10 +165,10 @@ class SoundfileContainer:
         try:
             self._sound = soundfile.SoundFile(file)
         except (soundfile.LibsndfileError, TypeError) as error:
-            raise _NotForSoundfile from error
+            raise _NotForSoundfileError from error
         if self._sound.frames >= _UNKNOWN_LENGTH or not self._sound.seekable():
             self._sound.close()
-            raise _NotForSoundfile
+            raise _NotForSoundfileError
         self.rate_hz: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         self.format = f"{self._sound.format}/{self._sound.subtype}"
@@ -168,7 +186,8 @@ class SoundfileContainer:
         """
         position, frames = start_frame, max(1, _BLOCK_SAMPLES // self.channels)
         try:
-            self._sound.seek(start_frame)
+            if start_frame:
+                self._sound.seek(start_frame)
             while position < self._sound.frames:
                 block = self._sound.read(frames, dtype="float32", always_2d=True)
                 if not len(block):
@@ -176,13 +195,11 @@ class SoundfileContainer:
                 position += len(block)
                 yield block[:, 0] if self.channels == 1 else block.mean(axis=1)
         except soundfile.LibsndfileError as error:
-            raise InputError(
-                f"{self.name} is damaged after {position / self.rate_hz:.2f} s ({error})."
-            ) from error
+            raise InputError(f"{self.name} is damaged or truncated ({error}).") from error
         if position < self._sound.frames:
             raise InputError(
-                f"{self.name} is truncated: its header announces {self._sound.frames / self.rate_hz:.2f} s and "
-                f"{position / self.rate_hz:.2f} s are there; copy it again."
+                f"{self.name} is truncated: {position / self.rate_hz:.2f} s of the "
+                f"{self._sound.frames / self.rate_hz:.2f} s its header announces are there; copy it again."
             )
 
     def __enter__(self) -> Self:
@@ -194,49 +211,59 @@ class SoundfileContainer:
 
 
 class AvContainer:
-    """M4A, MP4, WebM, AAC… through PyAV, from an open file, so that no container can make it open another one."""
+    """M4A, MP4, WebM, AAC… through PyAV, from an open file: no container can make it open another."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name
         self._file = file
-        try:
-            self._container = av.open(file, options={"format_whitelist": _AV_FORMATS})
-        except (av.error.FFmpegError, ValueError) as error:
-            raise InputError(
-                f"{name} is not audio that can be read (unknown or damaged format); "
-                "supported are wav, flac, ogg, opus, mp3, m4a, mp4, webm and what else FFmpeg decodes."
-            ) from error
+        self._open()
         if not self._container.streams.audio:
             self._container.close()
             raise InputError(f"{name} has no audio track.")
-        self._stream: Any = self._container.streams.audio[0]
         context = self._stream.codec_context
         if context is None:
             raise InputError(f"{name} has an audio track in a format that cannot be decoded.")
+        container = self._container.format.name
         self.rate_hz: int = context.sample_rate or 0
         self.channels: int = context.channels
-        self.format = f"{self._container.format.name.split(',')[0].upper()}/{context.name.upper()}"
+        self.format = f"{container.split(',')[0].upper()}/{context.name.upper()}"
         _checked_format(self.rate_hz, self.channels, name)
         self._origin_s = float((self._stream.start_time or 0) * self._stream.time_base)
-        self.declared_s: float | None = None
+        self.declared_s = self._header_s() if container.startswith(("mov", "matroska")) else None
+        self._has_index = self.declared_s is not None
+        self._is_fresh = True
+
+    def _open(self) -> None:
+        self._file.seek(0)
+        try:
+            self._container = av.open(self._file, options={"format_whitelist": _AV_FORMATS})
+        except (av.error.FFmpegError, ValueError) as error:
+            raise InputError(
+                f"{self.name} is not audio that can be read (unknown or damaged format); "
+                "supported are wav, flac, ogg, opus, mp3, m4a, mp4, webm and what else FFmpeg decodes."
+            ) from error
+        self._stream: Any = next(iter(self._container.streams.audio), None)
+
+    def _header_s(self) -> float | None:
+        """Return the length in the header; other containers only let FFmpeg guess it from the bit rate."""
         if self._stream.duration:
-            self.declared_s = float(self._stream.duration * self._stream.time_base)
-        elif self._container.duration:
-            self.declared_s = self._container.duration / av.time_base
-        self._used = False
+            return float(self._stream.duration * self._stream.time_base)
+        if self._container.duration and len(self._container.streams) == 1:
+            return float(self._container.duration / av.time_base)
+        return None
 
     def duration_s(self) -> float:
         """Return the declared length, or count it in packets (browser recordings do not declare one)."""
         if self.declared_s is None:
             end_s = 0.0
-            self._rewind(0.0)
+            self._rewind()
             try:
                 for packet in self._container.demux(self._stream):
                     if packet.pts is not None:
                         last = (packet.pts + (packet.duration or 0)) * packet.time_base
                         end_s = max(end_s, float(last) - self._origin_s)
             except av.error.FFmpegError as error:
-                raise self._damaged(end_s, error) from error
+                raise self._damaged(error) from error
             self.declared_s = end_s
         return self.declared_s
 
@@ -244,9 +271,12 @@ class AvContainer:
         """Yield mono float32 blocks from `start_frame` to the end.
 
         Raises:
-            InputError: damaged.
+            InputError: damaged, or much shorter than the header says.
         """
-        position = self._rewind(start_frame / self.rate_hz)
+        self._rewind()
+        position: int | None = 0
+        if self._has_index and start_frame > 2 * self.rate_hz:
+            position = self._seek(start_frame / self.rate_hz - 1.0)
         to_float = av.AudioResampler(format="fltp", rate=self.rate_hz)
         try:
             for frame in self._frames(to_float):
@@ -259,36 +289,38 @@ class AvContainer:
                 if skip < len(block):
                     yield block[skip:]
         except (av.error.FFmpegError, ValueError) as error:
-            raise self._damaged((position or 0) / self.rate_hz, error) from error
+            raise self._damaged(error) from error
+        end_s = (position or 0) / self.rate_hz
+        if self._has_index and self.declared_s is not None and end_s < self.declared_s - _AV_TOLERANCE_S:
+            raise InputError(
+                f"{self.name} is truncated: {end_s:.2f} s of the {self.declared_s:.2f} s its header "
+                "announces are there; copy it again."
+            )
 
     def _frames(self, to_float: Any) -> Iterator[Any]:
         for frame in self._container.decode(self._stream):
             yield from to_float.resample(frame)
         yield from to_float.resample(None)
 
-    def _rewind(self, start_s: float) -> int | None:
-        """Go to about a second before `start_s`; return the frame position if it is known beforehand."""
-        if not self._used and start_s < 2.0:
-            self._used = True
-            return 0
-        self._used = True
-        target_s = max(0.0, start_s - 1.0)
+    def _rewind(self) -> None:
+        """Go to the start: a container without an index cannot seek, so it is opened again."""
+        if not self._is_fresh:
+            self._container.close()
+            self._open()
+        self._is_fresh = False
+
+    def _seek(self, target_s: float) -> int | None:
+        """Go to at most `target_s`; return the frame position, or None where the next frame will tell it."""
+        target = int((target_s + self._origin_s) / self._stream.time_base)
         try:
-            target = int((target_s + self._origin_s) / self._stream.time_base)
             self._container.seek(target, stream=self._stream)
         except av.error.FFmpegError:
-            return self._reopen()
-        return None if target_s > 0 else 0
+            self._rewind()
+            return 0
+        return None
 
-    def _reopen(self) -> int:
-        self._container.close()
-        self._file.seek(0)
-        self._container = av.open(self._file, options={"format_whitelist": _AV_FORMATS})
-        self._stream = self._container.streams.audio[0]
-        return 0
-
-    def _damaged(self, at_s: float, error: Exception) -> InputError:
-        return InputError(f"{self.name} is damaged or truncated after {at_s:.2f} s ({error}).")
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(f"{self.name} is damaged or truncated ({error}).")
 
     def __enter__(self) -> Self:
         return self

@@ -41,8 +41,8 @@ class Corpus(Sequence[Clip]):
     def from_folder(cls, path: str | os.PathLike[str], name: str | None = None) -> Corpus:
         """Return the recordings below a folder, in the order of their paths.
 
-        The subfolder becomes `attributes["folder"]`. Spoken digits named `{digit}_{speaker}_{take}` (FSDD) get their
-        text, speaker and a word tier.
+        The subfolder becomes `attributes["folder"]`. Spoken digits named `{digit}_{speaker}_{take}` (FSDD)
+        get their text, speaker and a word tier.
 
         Raises:
             InputError: not a folder, or no recordings in it.
@@ -62,10 +62,10 @@ class Corpus(Sequence[Clip]):
     ) -> Corpus:
         """Return the clips listed in a .csv, .tsv, .jsonl or .parquet file, one row per clip.
 
-        Columns: `path` (or `uri`, `file`, `audio`; relative to the manifest), and optionally `clip_id`, `start_s`,
-        `end_s`, `text` (or `transcript`), `speaker`, `language`, `sound_class` (or `label`) and `tiers` (JSON:
-        `{"words": [[start_s, end_s, label], …]}`); other columns become attributes. `tiers` names a second table with
-        the columns `clip_id` or `path`, `tier`, `start_s`, `end_s`, `label`.
+        Columns: `path` (or `uri`, `file`, `audio`; relative to the manifest), and optionally `clip_id`,
+        `start_s`, `end_s`, `text` (or `transcript`), `speaker`, `language`, `sound_class` (or `label`) and
+        `tiers` (JSON: `{"words": [[start_s, end_s, label], …]}`); other columns become attributes. `tiers`
+        names a second table with the columns `clip_id` or `path`, `tier`, `start_s`, `end_s`, `label`.
 
         Raises:
             InputError: missing, of another kind, or a row that cannot be understood (with its line).
@@ -89,7 +89,8 @@ class Corpus(Sequence[Clip]):
     def save(self, folder: str | os.PathLike[str]) -> Corpus:
         """Write the corpus to a folder and return it as it will be loaded.
 
-        Recordings stay where they are (their content is hashed); clips held in memory are written beside the tables.
+        Recordings stay where they are (their content is hashed); clips held in memory are written beside the
+        tables.
 
         Raises:
             InputError: a recording is missing.
@@ -192,7 +193,7 @@ class Corpus(Sequence[Clip]):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the sound and everything said about it: texts, speakers, attributes and tiers, in order."""
+        """SHA-256 over the sound and all that is said about it: texts, speakers, attributes, tiers."""
         digest = hashlib.sha256(self.audio_fingerprint.encode())
         for clip in self.clips:
             tiers = {
@@ -238,7 +239,8 @@ def corpus(name_or_path: str | os.PathLike[str]) -> Corpus:
     if not path.exists():
         hint = nearest(str(name_or_path), BUNDLED)
         raise InputError(
-            f"{str(name_or_path)!r} is neither a bundled corpus ({', '.join(BUNDLED)}) nor an existing path{hint or '.'}"
+            f"{str(name_or_path)!r} is neither a bundled corpus ({', '.join(BUNDLED)}) "
+            f"nor an existing path{hint or '.'}"
         )
     if path.is_file():
         if path.suffix.lower() in KINDS:

@@ -49,10 +49,11 @@ def decode(
 ) -> np.ndarray:
     """Return the span `[start_s, end_s)` of a recording as float32 samples `[n]`, 16 kHz mono.
 
-    Channels are averaged and any rate is resampled (soxr, HQ). Where the container can seek, only the span is read.
+    Channels are averaged and any rate is resampled (soxr, HQ). Where the container can seek, only the span is
+    read.
 
     Raises:
-        InputError: as `probe`, and: longer than the limit, span outside the recording, NaN or infinite samples.
+        InputError: as `probe`; and a span outside the recording or over the limit, NaN or infinite samples.
     """
     with open_container(source, name) as container:
         whole = start_s == 0 and end_s is None
@@ -71,6 +72,8 @@ def check_span(name: str, duration_s: float, start_s: float, end_s: float | None
     Raises:
         InputError: says the limit and how to cut.
     """
+    if duration_s <= 0:
+        raise InputError(f"{name} contains no sound (0 s).")
     if not 0 <= start_s < duration_s:
         raise InputError(f"{name} lasts {duration_s:.2f} s: a clip cannot start at {start_s:g} s.")
     if end_s is not None and not start_s < end_s <= duration_s + END_TOLERANCE_S:
@@ -84,8 +87,9 @@ def _check_length(name: str, length_s: float) -> None:
     limit_s = max_clip_s()
     if length_s > limit_s:
         raise InputError(
-            f"{name} is {_in_words(length_s)} long, over the limit of {_in_words(limit_s)} for one clip; cut it with "
-            "start_s and end_s (a manifest may list several spans of one file), or set OTOSCOPE_MAX_CLIP_S to more seconds."
+            f"{name} is {_in_words(length_s)} long, over the limit of {_in_words(limit_s)} for one clip; "
+            "cut it with start_s and end_s (a manifest may list several spans of one file), or set "
+            "OTOSCOPE_MAX_CLIP_S to more seconds."
         )
 
 
@@ -94,7 +98,7 @@ def _in_words(seconds: float) -> str:
 
 
 def _span(container: Container, start_s: float, end_s: float | None) -> np.ndarray:
-    """Decode, mix, resample and cut, block by block: memory is that of the result, whatever the header says."""
+    """Decode, mix, resample and cut, block by block: memory is that of the result."""
     rate = container.rate_hz
     unit = gcd(rate, SAMPLE_RATE_HZ)
     step_in, step_out = rate // unit, SAMPLE_RATE_HZ // unit  # the two grids meet every step

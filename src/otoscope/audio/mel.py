@@ -20,7 +20,7 @@ _FRAMES_PER_BLOCK = 512  # frames transformed at a time, so that the work stays 
 
 @functools.cache
 def mel_filters(n_mels: int) -> np.ndarray:
-    """Return the triangular Slaney-scale filters `[n_mels, N_FFT // 2 + 1]`, area-normalised (librosa's default)."""
+    """Return the area-normalised Slaney-scale filters `[n_mels, N_FFT // 2 + 1]` (librosa's default)."""
     if not 1 <= n_mels <= N_FFT // 2:
         raise InputError(
             f"n_mels must be between 1 and {N_FFT // 2}, not {n_mels}; Whisper models use 80 or 128."
@@ -69,8 +69,8 @@ def log_mel(
 ) -> torch.Tensor:
     """Return the log-mel spectrogram `[m, t]` of 16 kHz `samples` `[n]`, or `[b, m, t]` of a batch `[b, n]`.
 
-    Frames are 10 ms apart; t = n // 160, counted after zero-padding to `pad_to_samples`. Each clip of a batch is
-    normalised by its own loudest point, so a batch equals its clips one by one.
+    Frames are 10 ms apart; t = n // 160, counted after zero-padding to `pad_to_samples`. Each clip of a batch
+    is normalised by its own loudest point, so a batch equals its clips one by one.
 
     Raises:
         InputError: too short for one frame, longer than `pad_to_samples`, or not one- or two-dimensional.

@@ -9,7 +9,7 @@ from otoscope.errors import InputError
 
 @dataclass(frozen=True)
 class Window:
-    """`n_samples` samples of real audio from `start_sample`; the last window may be shorter than the others."""
+    """`n_samples` samples of real audio from `start_sample`; the last window may be shorter."""
 
     start_sample: int
     n_samples: int

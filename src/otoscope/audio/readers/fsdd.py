@@ -17,7 +17,7 @@ def is_fsdd(stem: str) -> bool:
 
 
 def label_fsdd(clip: Clip, stem: str) -> Clip:
-    """Return `clip` with the text, speaker and word of its name; the word spans the clip, which is cut to it."""
+    """Return `clip` with the text, speaker and word of its name; the recordings are cut to the word."""
     match = _NAME.fullmatch(stem)
     if match is None:
         return clip

@@ -47,7 +47,8 @@ def read_manifest(path: Path, tiers: Path | None) -> list[Clip]:
     }
     if known["path"] is None:
         raise InputError(
-            f"{path} has no column {', '.join(map(repr, _COLUMNS['path']))}; its columns are {', '.join(rows[0][1])}."
+            f"{path} has no column {', '.join(map(repr, _COLUMNS['path']))}; "
+            f"its columns are {', '.join(rows[0][1])}."
         )
     drafts = [_draft(where, row, known, path.parent) for where, row in rows]
     ids = unique_ids([draft["clip_id"] for draft in drafts])
@@ -149,7 +150,7 @@ def _interval(where: str, start_s: Any, end_s: Any, label: Any) -> Interval:
 
 
 def _tiers(where: str, value: Any) -> Tiers:
-    """Read `{"words": [[start_s, end_s, label], …]}`, given as JSON text or parsed; objects serve for triples."""
+    """Read `{"words": [[start_s, end_s, label], …]}`, as JSON text or parsed; objects serve as triples."""
     if isinstance(value, str) and value.strip():
         try:
             value = json.loads(value)
@@ -159,7 +160,7 @@ def _tiers(where: str, value: Any) -> Tiers:
         return {}
     try:
         return {
-            _TIER_NAMES.get(name, name): tuple(_interval(where, *_triple(item)) for item in items)
+            _TIER_NAMES.get(str(name), str(name)): tuple(_interval(where, *_triple(item)) for item in items)
             for name, items in dict(value).items()
         }
     except (TypeError, ValueError, KeyError, AttributeError) as error:

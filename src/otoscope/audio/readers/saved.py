@@ -1,4 +1,4 @@
-"""A corpus on disk: `meta.json`, `corpus.parquet` (a row per clip) and `tiers.parquet` (a row per interval)."""
+"""A corpus on disk: `meta.json`, `corpus.parquet` (a row per clip), `tiers.parquet` (a row per interval)."""
 
 from __future__ import annotations
 
