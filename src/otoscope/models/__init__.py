@@ -1,0 +1,26 @@
+"""Models: the table of sites, loading, running with reads and edits, and transcribing."""
+
+from otoscope.models.clock import Clock
+from otoscope.models.dims import Dims
+from otoscope.models.edits import Edit, FeatureReader
+from otoscope.models.generation import Token, Transcript
+from otoscope.models.run import Run
+from otoscope.models.sites import SITES, Site, SiteKind, parse_site, site_names
+from otoscope.models.speech_model import SpeechModel, load_model
+
+__all__ = [
+    "SITES",
+    "Clock",
+    "Dims",
+    "Edit",
+    "FeatureReader",
+    "Run",
+    "Site",
+    "SiteKind",
+    "SpeechModel",
+    "Token",
+    "Transcript",
+    "load_model",
+    "parse_site",
+    "site_names",
+]

@@ -1,0 +1,1 @@
+"""One declarative adapter per model family: where its modules hold each site."""

@@ -1,0 +1,269 @@
+"""Writing down what was said: greedy decoding in batches, with the checkpoint's own prompt and rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import EncoderDecoderCache
+from transformers.cache_utils import DynamicCache
+
+from otoscope.errors import InputError, nearest
+
+NO_SPEECH_THRESHOLD = 0.6
+LOGPROB_THRESHOLD = -1.0
+_LOOP_PERIODS = range(1, 9)
+_LOOP_REPEATS = 6
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token, with the log-probability (natural) that the model gave it."""
+
+    id: int
+    text: str
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What a model wrote for one clip, and how sure it was."""
+
+    uri: str
+    clip_id: str
+    text: str
+    language: str | None
+    tokens: list[Token]
+    avg_log_prob: float
+    """Mean over the generated tokens, the end token included (NaN when nothing was generated)."""
+    no_speech_prob: float
+    """Probability of the no-speech token at the start; the highest of a long clip's windows."""
+    truncated: bool = False
+    """A window reached the model's maximal number of tokens before its end token."""
+    looped: bool = False
+    """The text ends in one phrase repeated six times or more: a decoding loop, not speech."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Greedy decoding of one window."""
+
+    tokens: list[Token]
+    language: str | None
+    no_speech_prob: float
+    avg_log_prob: float
+    silent: bool
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a checkpoint's generation_config says about prompts and forbidden tokens."""
+
+    start: int
+    end: int
+    no_timestamps: int | None
+    languages: dict[str, int]
+    tasks: dict[str, int]
+    forced: dict[int, int | None]
+    suppressed: tuple[int, ...]
+    suppressed_first: tuple[int, ...]
+    no_speech: int | None
+    no_speech_threshold: float
+    logprob_threshold: float
+    max_length: int
+
+    @classmethod
+    def of(cls, module: Any, tokenizer: Any) -> Rules:
+        """Read the rules of a Hugging Face Whisper model."""
+        config = module.generation_config
+
+        def setting(name: str, default: Any = None) -> Any:
+            value = getattr(config, name, None)
+            return getattr(module.config, name, None) or default if value is None else value
+
+        known = tokenizer.get_vocab()
+        no_speech = next((known[name] for name in ("<|nospeech|>", "<|nocaptions|>") if name in known), None)
+        end = setting("eos_token_id", 0)
+        limit = module.config.max_target_positions
+        return cls(
+            start=setting("decoder_start_token_id", 0),
+            end=end[0] if isinstance(end, list) else end,
+            no_timestamps=setting("no_timestamps_token_id"),
+            languages={name.strip("<|>"): index for name, index in (setting("lang_to_id") or {}).items()},
+            tasks=setting("task_to_id") or {},
+            forced={int(at): token for at, token in setting("forced_decoder_ids") or ()},
+            suppressed=tuple(setting("suppress_tokens") or ()),
+            suppressed_first=tuple(setting("begin_suppress_tokens") or ()),
+            no_speech=no_speech,
+            no_speech_threshold=setting("no_speech_threshold", NO_SPEECH_THRESHOLD),
+            logprob_threshold=setting("logprob_threshold", LOGPROB_THRESHOLD),
+            max_length=min(setting("max_length", limit), limit),
+        )
+
+    def language_id(self, language: str) -> int:
+        """Return the token of a language code such as `en`.
+
+        Raises:
+            InputError: the model does not know it.
+        """
+        code = language.lower().strip("<|>")
+        if code not in self.languages:
+            if not self.languages:
+                raise InputError(
+                    f"This model writes one language only, so language={language!r} cannot be chosen."
+                )
+            known = nearest(code, self.languages) or f"; it knows {', '.join(sorted(self.languages))}"
+            raise InputError(f"The model does not know the language {language!r}{known}.")
+        return self.languages[code]
+
+    def prompt(self, language: int | None, chosen: bool) -> list[int]:
+        """Return the tokens that precede the text: the same as Hugging Face's `generate` feeds.
+
+        `language` is the language token (None in one-language models); `chosen` says that the user asked for it.
+        """
+        forced = {} if chosen else self.forced
+        tokens: list[int | None] = [self.start]
+        while len(tokens) in forced:
+            tokens.append(forced[len(tokens)])
+        if len(tokens) == 1:
+            tokens.append(language)
+        elif tokens[1] is None:
+            tokens[1] = language
+        if chosen:
+            tokens.append(self.tasks.get("transcribe"))
+        if tokens[-1] != self.no_timestamps:
+            tokens.append(self.no_timestamps)
+        return [token for token in tokens if token is not None]
+
+    def needs_language(self) -> bool:
+        """Whether the prompt has a place for a language that must be detected."""
+        return bool(self.languages) and self.forced.get(1) is None
+
+
+def decode(
+    module: Any, tokenizer: Any, rules: Rules, encoded: Tensor, language: str | None = None
+) -> list[Decoded]:
+    """Decode windows `encoded [b, t, d]` greedily, one token at a time for all of them together.
+
+    Raises:
+        InputError: the model does not know `language`.
+    """
+    chosen = None if language is None else rules.language_id(language)
+    step = _Decoder(module, encoded)
+    start_logits = step(torch.full((len(encoded), 1), rules.start, device=encoded.device))
+    no_speech = _no_speech_prob(start_logits, rules)
+    spoken = _languages(start_logits, rules, chosen)
+    prompts = [rules.prompt(token, chosen is not None) for token in spoken]
+    logits = step(torch.tensor([prompt[1:] for prompt in prompts], device=encoded.device))
+
+    ended = torch.zeros(len(encoded), dtype=torch.bool, device=encoded.device)
+    ids: list[Tensor] = []
+    log_probs: list[Tensor] = []
+    for count in range(rules.max_length - len(prompts[0])):
+        logits[:, list(rules.suppressed)] = -torch.inf
+        if count == 0:
+            logits[:, list(rules.suppressed_first)] = -torch.inf
+        best, token = logits.log_softmax(-1).max(-1)
+        ids.append(token.masked_fill(ended, rules.end))
+        log_probs.append(best)
+        ended |= token == rules.end
+        if bool(ended.all()):
+            break
+        logits = step(ids[-1][:, None])
+
+    names = {index: code for code, index in rules.languages.items()}
+    return [
+        _decoded(row_ids, row_probs, probability, None if code is None else names.get(code), rules, tokenizer)
+        for row_ids, row_probs, probability, code in zip(
+            torch.stack(ids, 1).tolist(), torch.stack(log_probs, 1).tolist(), no_speech, spoken, strict=True
+        )
+    ]
+
+
+class _Decoder:
+    """The text decoder with its memory of the tokens so far."""
+
+    def __init__(self, module: Any, encoded: Tensor) -> None:
+        self.module = module
+        self.encoded = encoded
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Append `ids [b, n]` and return the scores `[b, vocabulary]` of the token after them, in float32."""
+        hidden = self.module.model.decoder(
+            input_ids=ids, encoder_hidden_states=self.encoded, past_key_values=self.cache, use_cache=True
+        ).last_hidden_state
+        logits: Tensor = self.module.proj_out(hidden[:, -1]).float()
+        return logits
+
+
+def _no_speech_prob(start_logits: Tensor, rules: Rules) -> list[float]:
+    if rules.no_speech is None:
+        return [0.0] * len(start_logits)
+    probabilities: list[float] = start_logits.softmax(-1)[:, rules.no_speech].tolist()
+    return probabilities
+
+
+def _languages(start_logits: Tensor, rules: Rules, chosen: int | None) -> Sequence[int | None]:
+    if chosen is not None:
+        return [chosen] * len(start_logits)
+    if not rules.needs_language():
+        return [rules.forced.get(1)] * len(start_logits)
+    candidates = torch.tensor(sorted(rules.languages.values()), device=start_logits.device)
+    found: list[int | None] = candidates[start_logits[:, candidates].argmax(-1)].tolist()
+    return found
+
+
+def _decoded(
+    ids: list[int],
+    log_probs: list[float],
+    no_speech: float,
+    language: str | None,
+    rules: Rules,
+    tokenizer: Any,
+) -> Decoded:
+    length = ids.index(rules.end) if rules.end in ids else len(ids)
+    counted = log_probs[: length + 1]
+    average = sum(counted) / len(counted) if counted else math.nan
+    tokens = [
+        Token(index, tokenizer.decode([index]), log_prob)
+        for index, log_prob in zip(ids[:length], log_probs[:length], strict=True)
+    ]
+    silent = no_speech > rules.no_speech_threshold and not average >= rules.logprob_threshold
+    return Decoded(tokens, language, no_speech, average, silent, truncated=length == len(ids))
+
+
+def is_looped(ids: Sequence[int]) -> bool:
+    """Return whether `ids` end in one phrase of up to eight tokens repeated six times or more."""
+    return any(
+        len(ids) >= period * _LOOP_REPEATS
+        and list(ids[-period * _LOOP_REPEATS :]) == list(ids[-period:]) * _LOOP_REPEATS
+        for period in _LOOP_PERIODS
+    )
+
+
+def join(uri: str, clip_id: str, windows: Sequence[Decoded], tokenizer: Any) -> Transcript:
+    """Join the windows of one clip; windows without speech add no text."""
+    spoken = [window for window in windows if not window.silent]
+    tokens = [token for window in spoken for token in window.tokens]
+    texts = [
+        tokenizer.decode([token.id for token in window.tokens], skip_special_tokens=True).strip()
+        for window in spoken
+    ]
+    averages = [window.avg_log_prob for window in spoken or windows]
+    return Transcript(
+        uri=uri,
+        clip_id=clip_id,
+        text=" ".join(text for text in texts if text),
+        language=next((window.language for window in spoken or windows), None),
+        tokens=tokens,
+        avg_log_prob=sum(averages) / len(averages) if averages else math.nan,
+        no_speech_prob=max((window.no_speech_prob for window in windows), default=0.0),
+        truncated=any(window.truncated for window in windows),
+        looped=any(is_looped([token.id for token in window.tokens]) for window in spoken),
+    )
