@@ -56,10 +56,7 @@ def _explicit(tape: Tape, site: str, query: Tensor, key: Tensor, value: Tensor) 
     scores = tape.visit(f"{site}.scores", scores)
     pattern = tape.visit(f"{site}.pattern", scores.softmax(-1))
     return torch.stack(
-        [
-            torch.stack([p @ v for p, v in zip(*row, strict=True)], 1)
-            for row in zip(pattern, value, strict=True)
-        ]
+        [torch.stack([p @ v for p, v in zip(*row, strict=True)], 1) for row in zip(pattern, value, strict=True)]
     )
 
 

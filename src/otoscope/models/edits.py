@@ -69,9 +69,7 @@ class Edit:
                 )
         for what, chosen in (("units", self.units), ("features", self.features)):
             if chosen is not None and len(chosen) == 0:
-                raise InputError(
-                    f"The edit at {self.site} selects no {what}; give at least one, or None for all."
-                )
+                raise InputError(f"The edit at {self.site} selects no {what}; give at least one, or None for all.")
         if (self.features is None) != (self.dictionary is None):
             raise InputError("A feature edit needs both `features` and the `dictionary` they belong to.")
         if self.features is not None and (self.units is not None or self.vector is not None):
@@ -80,9 +78,7 @@ class Edit:
             raise InputError(f"A vector can be added, but {self.op!r} takes no vector.")
 
     @classmethod
-    def zero(
-        cls, site: str, *, units: Sequence[int] | None = None, time_s: tuple[float, float] | None = None
-    ) -> Edit:
+    def zero(cls, site: str, *, units: Sequence[int] | None = None, time_s: tuple[float, float] | None = None) -> Edit:
         """Set to zero."""
         return cls(site, "zero", units=_tuple(units), time_s=time_s)
 
@@ -192,12 +188,8 @@ def _bind(edit: Edit, dims: Dims, duration_s: float | None) -> BoundEdit:
     if not site.row.writable:
         raise InputError(f"The site {site} can be read but not edited.")
     if edit.time_s is not None and duration_s is not None and edit.time_s[0] >= duration_s:
-        raise InputError(
-            f"The edit at {site} begins at {edit.time_s[0]:g} s, but the clip ends at {duration_s:.2f} s."
-        )
-    change = (
-        _feature_change(edit, site, dims) if edit.dictionary is not None else _column_change(edit, site, dims)
-    )
+        raise InputError(f"The edit at {site} begins at {edit.time_s[0]:g} s, but the clip ends at {duration_s:.2f} s.")
+    change = _feature_change(edit, site, dims) if edit.dictionary is not None else _column_change(edit, site, dims)
     return BoundEdit(edit, site, _columns(edit, site, dims), change, Clock(1.0 / site.hz))
 
 
@@ -230,9 +222,7 @@ def _column_change(edit: Edit, site: Site, dims: Dims) -> Callable[[Tensor], Ten
         return _operate(edit.op, edit.value)
     width = len(edit.units) if edit.units is not None else site.width(dims)
     if tuple(vector.shape) != (width,):
-        raise InputError(
-            f"The vector added at {site} has shape {tuple(vector.shape)}; it must have shape ({width},)."
-        )
+        raise InputError(f"The vector added at {site} has shape {tuple(vector.shape)}; it must have shape ({width},).")
     return lambda x: x + vector.to(x)
 
 
@@ -241,9 +231,7 @@ def _feature_change(edit: Edit, site: Site, dims: Dims) -> Callable[[Tensor], Te
     assert reader is not None
     assert features is not None
     if site.is_map:
-        raise InputError(
-            f"{site} is an attention map; features are edited at sites with one vector per frame."
-        )
+        raise InputError(f"{site} is an attention map; features are edited at sites with one vector per frame.")
     home = parse_site(reader.site, dims)
     if home != site:
         raise InputError(f"The dictionary belongs to {home}, so its features cannot be edited at {site}.")

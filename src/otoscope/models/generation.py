@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class Token:
     id: int
     text: str
     log_prob: float
+    window: int = 0
+    """Which window of the clip it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,7 @@ class Rules:
         code = language.lower().strip("<|>")
         if code not in self.languages:
             if not self.languages:
-                raise InputError(
-                    f"This model writes one language only, so language={language!r} cannot be chosen."
-                )
+                raise InputError(f"This model writes one language only, so language={language!r} cannot be chosen.")
             known = nearest(code, self.languages) or f"; it knows {', '.join(sorted(self.languages))}"
             raise InputError(f"The model does not know the language {language!r}{known}.")
         return self.languages[code]
@@ -145,9 +145,7 @@ class Rules:
         return bool(self.languages) and self.forced.get(1) is None
 
 
-def decode(
-    module: Any, tokenizer: Any, rules: Rules, encoded: Tensor, language: str | None = None
-) -> list[Decoded]:
+def decode(module: Any, tokenizer: Any, rules: Rules, encoded: Tensor, language: str | None = None) -> list[Decoded]:
     """Decode windows `encoded [b, t, d]` greedily, one token at a time for all of them together.
 
     Raises:
@@ -183,6 +181,29 @@ def decode(
             torch.stack(ids, 1).tolist(), torch.stack(log_probs, 1).tolist(), no_speech, spoken, strict=True
         )
     ]
+
+
+def score(
+    module: Any, rules: Rules, encoded: Tensor, ids: Sequence[Sequence[int]], language: str | None
+) -> list[list[float]]:
+    """Return the log-probability of each of the given tokens of windows `encoded [b, t, d]`, teacher-forced.
+
+    Raises:
+        InputError: the model does not know `language`.
+    """
+    chosen = None if language is None else rules.language_id(language)
+    scores = []
+    for window, tokens in zip(encoded, ids, strict=True):
+        prompt = rules.prompt(rules.forced.get(1) if chosen is None else chosen, chosen is not None)
+        fed = torch.tensor([[*prompt, *tokens]], device=encoded.device)
+        hidden = module.model.decoder(input_ids=fed, encoder_hidden_states=window[None], use_cache=False)
+        logits = module.proj_out(hidden.last_hidden_state[0, len(prompt) - 1 : -1]).float()
+        logits[:, list(rules.suppressed)] = -torch.inf
+        if len(tokens):
+            logits[0, list(rules.suppressed_first)] = -torch.inf
+        picked = logits.log_softmax(-1).gather(1, fed[0, len(prompt) :, None])
+        scores.append([float(value) for value in picked[:, 0]])
+    return scores
 
 
 class _Decoder:
@@ -250,10 +271,14 @@ def is_looped(ids: Sequence[int]) -> bool:
 def join(uri: str, clip_id: str, windows: Sequence[Decoded], tokenizer: Any) -> Transcript:
     """Join the windows of one clip; windows without speech add no text."""
     spoken = [window for window in windows if not window.silent]
-    tokens = [token for window in spoken for token in window.tokens]
+    tokens = [
+        replace(token, window=index)
+        for index, window in enumerate(windows)
+        if not window.silent
+        for token in window.tokens
+    ]
     texts = [
-        tokenizer.decode([token.id for token in window.tokens], skip_special_tokens=True).strip()
-        for window in spoken
+        tokenizer.decode([token.id for token in window.tokens], skip_special_tokens=True).strip() for window in spoken
     ]
     averages = [window.avg_log_prob for window in spoken or windows]
     return Transcript(

@@ -43,17 +43,13 @@ def find_folder(name: str | os.PathLike[str]) -> tuple[str, Path]:
     if text in BUNDLED:
         folder = Path(str(files("otoscope"))) / BUNDLED[text]
         if not (folder / "config.json").is_file():
-            raise OtoscopeError(
-                f"The bundled model {text!r} is missing from this installation; reinstall otoscope."
-            )
+            raise OtoscopeError(f"The bundled model {text!r} is missing from this installation; reinstall otoscope.")
         return text, folder
     folder = Path(text).expanduser()
     if folder.is_dir():
         return folder.resolve().name, folder.resolve()
     if folder.is_file():
-        raise InputError(
-            f"{text} is a file; give the folder of a Hugging Face checkpoint (with its config.json)."
-        )
+        raise InputError(f"{text} is a file; give the folder of a Hugging Face checkpoint (with its config.json).")
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         raise InputError(
             f"There is no model folder {text!r}; give a folder, 'pocket', or a name on the Hub like "
@@ -74,9 +70,7 @@ def _from_hub(name: str) -> Path:
     except HFValidationError as error:
         raise InputError(f"{name!r} is neither a folder nor a valid name on the Hugging Face Hub.") from error
     except RepositoryNotFoundError as error:
-        raise InputError(
-            f"The Hugging Face Hub has no public model {name!r}, and there is no such folder."
-        ) from error
+        raise InputError(f"The Hugging Face Hub has no public model {name!r}, and there is no such folder.") from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise OtoscopeError(
             f"The model {name!r} is not in the local cache and the Hugging Face Hub cannot be reached; "
@@ -115,9 +109,7 @@ def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpo
         )
         tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise OtoscopeError(
-            f"The checkpoint in {folder} could not be loaded: {_first_line(error)}"
-        ) from error
+        raise OtoscopeError(f"The checkpoint in {folder} could not be loaded: {_first_line(error)}") from error
     finally:
         logging.set_verbosity(verbosity)
         if bars:
@@ -125,9 +117,7 @@ def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpo
     missing = sorted(key for key in report["missing_keys"] if key != "proj_out.weight")
     if missing or report["mismatched_keys"]:
         wrong = missing or [str(key) for key in report["mismatched_keys"]]
-        raise InputError(
-            f"The checkpoint in {folder} lacks {len(wrong)} weights its config asks for, e.g. {wrong[0]}."
-        )
+        raise InputError(f"The checkpoint in {folder} lacks {len(wrong)} weights its config asks for, e.g. {wrong[0]}.")
     module.eval().requires_grad_(False)
     return Checkpoint(label, folder, whisper.tap(module), tokenizer)
 
@@ -141,9 +131,7 @@ def _check_config(folder: Path) -> None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(
-            f"{folder} has no config.json; give the folder of a Hugging Face checkpoint."
-        ) from None
+        raise InputError(f"{folder} has no config.json; give the folder of a Hugging Face checkpoint.") from None
     except (OSError, ValueError) as error:
         raise OtoscopeError(f"{path} is damaged and cannot be read ({error}).") from error
     kind = config.get("model_type") if isinstance(config, dict) else None

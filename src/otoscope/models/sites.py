@@ -75,20 +75,11 @@ def _layer_rows(stack: str, absent: str) -> Iterator[SiteKind]:
     ) -> SiteKind:
         aliases = [f"{stack}.blocks.L{name}" for name in openai]
         aliases += [f"{prefix}{stack}.layers.L{name}" for name in hf for prefix in ("", "model.")]
-        aliases += [
-            f"{prefix}blocks.L.{name}"
-            for name in lens
-            for prefix in (f"{stack}.", "")
-            if not absent or prefix
-        ]
-        return SiteKind(
-            f"{stack}.L.{kind}", shape, width, meaning, heads=heads, aliases=tuple(aliases), absent=absent
-        )
+        aliases += [f"{prefix}blocks.L.{name}" for name in lens for prefix in (f"{stack}.", "") if not absent or prefix]
+        return SiteKind(f"{stack}.L.{kind}", shape, width, meaning, heads=heads, aliases=tuple(aliases), absent=absent)
 
     flat = "; heads side by side"
-    yield row(
-        "resid_pre", "[t, d]", "d_model", "residual stream entering the block", lens=("hook_resid_pre",)
-    )
+    yield row("resid_pre", "[t, d]", "d_model", "residual stream entering the block", lens=("hook_resid_pre",))
     yield row(
         "attn.q", "[t, d]", "d_model", f"query projection, before its scaling by d_head^-1/2{flat}",
         (".attn.query",), (".self_attn.q_proj",), ("attn.hook_q",), True,
@@ -291,16 +282,12 @@ def parse_site(text: str, dims: Dims | None = None) -> Site:
         name = row.at(layer) + ("" if head is None else f"[{head}]")
         return Site(name, row.stack, layer, row.kind, head, row)
     valid = site_names(dims) if dims else [row.name for row in SITES if not row.absent]
-    raise InputError(
-        f"There is no site {text!r}{nearest(text, valid) or '; `otoscope sites` lists all sites'}"
-    )
+    raise InputError(f"There is no site {text!r}{nearest(text, valid) or '; `otoscope sites` lists all sites'}")
 
 
 def _check_range(text: str, row: SiteKind, layer: int | None, head: int | None, dims: Dims | None) -> None:
     if head is not None and not row.heads:
-        raise InputError(
-            f"{text!r} asks for a head, but {row.name} is not divided into heads; drop the [{head}]."
-        )
+        raise InputError(f"{text!r} asks for a head, but {row.name} is not divided into heads; drop the [{head}].")
     if dims is None:
         return
     if layer is not None and layer >= dims.n_layers:

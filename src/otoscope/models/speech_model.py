@@ -19,7 +19,7 @@ from otoscope.models.clock import Clock
 from otoscope.models.dims import Dims
 from otoscope.models.edits import BoundEdit, Edit, bind_edits
 from otoscope.models.families import whisper
-from otoscope.models.generation import Rules, Transcript, decode, join
+from otoscope.models.generation import Rules, Transcript, decode, join, score
 from otoscope.models.loading import DTYPES, hash_checkpoint, hash_tensors, open_checkpoint
 from otoscope.models.run import Run
 from otoscope.models.sites import Site, parse_site, site_names
@@ -225,9 +225,7 @@ class SpeechModel:
         return Run(clip.clip_id, self.name, self.dims, joined)
 
     @overload
-    def transcribe(
-        self, clips: Clip, *, edits: Sequence[Edit] = ..., language: str | None = ...
-    ) -> Transcript: ...
+    def transcribe(self, clips: Clip, *, edits: Sequence[Edit] = ..., language: str | None = ...) -> Transcript: ...
 
     @overload
     def transcribe(
@@ -250,18 +248,12 @@ class SpeechModel:
         bind_edits(edits, self.dims)
         if language is not None:
             self._rules.language_id(language)
-        last = self._parse_reads(["encoder.ln_post"])
         encoded: list[Tensor] = []
         owner: list[int] = []
         for number, clip in enumerate(clips):
-            mel, _ = self.mel_windows(clip)
-            bound = bind_edits(edits, self.dims, clip.duration_s)
-            for index in range(len(mel)):
-                start_s = index * self.dims.window_s
-                encoded.append(
-                    self._encode(mel[index : index + 1], last, bound, [start_s])["encoder.ln_post"]
-                )
-                owner.append(number)
+            windows = self._encode_windows(clip, edits)
+            encoded += windows
+            owner += [number] * len(windows)
         decoded = []
         with torch.no_grad():
             for start in range(0, len(encoded), _DECODE_BATCH):
@@ -277,6 +269,34 @@ class SpeechModel:
             for number, clip in enumerate(clips)
         ]
 
+    def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> list[Tensor]:
+        """Return the encoder's output for each window of a clip, `[1, t, d]` each."""
+        bound = bind_edits(edits, self.dims, clip.duration_s)
+        last = self.site("encoder.ln_post")
+        mel, _ = self.mel_windows(clip)
+        return [
+            self._encode(mel[index : index + 1], [last], bound, [index * self.dims.window_s])[str(last)]
+            for index in range(len(mel))
+        ]
+
+    def score(self, clip: Clip, transcript: Transcript, *, edits: Sequence[Edit] = ()) -> list[float]:
+        """Return how likely a transcript's tokens are when they are forced (log-probabilities, natural), with edits.
+
+        Scored without edits, a transcript gives the `log_prob` of its own tokens again; the difference that an
+        edit makes to a word is the sum over its tokens.
+
+        Raises:
+            InputError: edit that does not fit, or a transcript of a longer clip.
+        """
+        bind_edits(edits, self.dims)
+        encoded = self._encode_windows(clip, edits)
+        if any(token.window >= len(encoded) for token in transcript.tokens):
+            raise InputError(f"The transcript has more windows than the clip {clip.clip_id!r}; it belongs to another.")
+        by_window = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(encoded))]
+        with torch.no_grad():
+            scored = score(self.module, self._rules, torch.cat(encoded), by_window, transcript.language)
+        return [value for window in scored for value in window]
+
     def random_weights(self, seed: int) -> SpeechModel:
         """Return the same architecture with random weights: the control that every claim needs.
 
@@ -290,9 +310,7 @@ class SpeechModel:
             for path, part in sorted(module.named_modules()):
                 if path != "model.encoder.embed_positions":
                     _randomise(part, generator)
-        return SpeechModel(
-            f"{self.name}-random-{seed}", None, module.to(self.device, self.dtype), self.tokenizer
-        )
+        return SpeechModel(f"{self.name}-random-{seed}", None, module.to(self.device, self.dtype), self.tokenizer)
 
 
 def _randomise(part: nn.Module, generator: torch.Generator) -> None:

@@ -25,9 +25,7 @@ class DeepestSiteReached(Exception):  # noqa: N818 (not an error: it ends a forw
 class Tape:
     """What one call reads and edits, and what it has read so far."""
 
-    def __init__(
-        self, reads: Iterable[Site], edits: Sequence[BoundEdit] = (), starts_s: Sequence[float] = ()
-    ) -> None:
+    def __init__(self, reads: Iterable[Site], edits: Sequence[BoundEdit] = (), starts_s: Sequence[float] = ()) -> None:
         self.starts_s = starts_s
         self.values: dict[str, Tensor] = {}
         self._missing = {site.base for site in reads}

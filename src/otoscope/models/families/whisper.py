@@ -60,7 +60,5 @@ def tap(module: nn.Module) -> nn.Module:
     install_taps(module, TAPS, dims.n_layers)
     for site, path in ATTENTION.items():
         for layer in range(dims.n_layers):
-            name_attention(
-                module.get_submodule(path.replace(".L", f".{layer}")), site.replace(".L.", f".{layer}.")
-            )
+            name_attention(module.get_submodule(path.replace(".L", f".{layer}")), site.replace(".L.", f".{layer}."))
     return module
