@@ -1,0 +1,274 @@
+"""`otoscope edit`: transcribe a clip as it is and with features or sites changed, and say what that did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from otoscope.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    WorkspaceOption,
+    open_clip,
+    open_model,
+    workspace_if_any,
+)
+from otoscope.cli.terminal import out, print_json, table
+from otoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from otoscope.models import Edit, Transcript
+    from otoscope.workspace import Workspace
+
+TARGETS = ("--feature", "--site")
+WITH_VALUE = ("--scale", "--add", "--clamp")
+DETAILS = (*WITH_VALUE, "--zero", "--units", "--time")
+
+
+@dataclass
+class Change:
+    """One edit as it stands on the command line: a target, what to do with it, and where."""
+
+    target: tuple[str, str]
+    op: tuple[str, float] | None = None
+    units: tuple[int, ...] | None = None
+    time_s: tuple[float, float] | None = None
+    words: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.target[0]} {self.target[1]}", *self.words])
+
+
+def run(
+    ctx: typer.Context,
+    clip: Annotated[str, typer.Argument(help="A recording, or the id of a clip.", metavar="CLIP")],
+    feature: Annotated[
+        list[str] | None,
+        typer.Option("--feature", "-f", metavar="FEATURE", help="A feature, e.g. sae-2:30; repeatable."),
+    ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option("--site", "-s", metavar="SITE", help="A site, e.g. encoder.2.mlp.post; repeatable."),
+    ] = None,
+    scale: Annotated[
+        list[float] | None, typer.Option("--scale", metavar="FACTOR", help="Multiply it (0 switches a feature off).")
+    ] = None,
+    zero: Annotated[bool, typer.Option("--zero", help="Set it to zero.")] = False,
+    clamp: Annotated[
+        list[float] | None, typer.Option("--clamp", metavar="VALUE", help="Set it to a value everywhere.")
+    ] = None,
+    add: Annotated[list[float] | None, typer.Option("--add", metavar="VALUE", help="Add a value.")] = None,
+    units: Annotated[
+        list[str] | None, typer.Option("--units", metavar="LIST", help="Only these units of the site, e.g. 3,17.")
+    ] = None,
+    time: Annotated[
+        list[str] | None, typer.Option("--time", metavar="SPAN", help="Only between these seconds, e.g. 0.5-1.2.")
+    ] = None,
+    model: ModelOption = None,
+    workspace: WorkspaceOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Change features while the model listens; compare the text.
+
+    Each --feature or --site begins an edit; the options after it say what to do with it.
+
+    The rest of the activation, the reconstruction error included, stays as it was.
+    """
+    del feature, site, scale, zero, clamp, add, units, time  # parsed in order, below
+    changes = parse_changes(ctx.find_root().obj["words"])
+    folder = workspace_if_any(workspace)
+    edits = [make_edit(change, folder) for change in changes]
+    sound = open_clip(clip, folder)
+    speech_model = open_model(model, folder, device, dtype)
+    base = speech_model.transcribe(sound)
+    edited = speech_model.transcribe(sound, edits=edits)
+    rows = compare(base, edited)
+    if json:
+        print_json(
+            {
+                "clip_id": sound.clip_id,
+                "uri": clip,
+                "edits": [str(change) for change in changes],
+                "base": {"text": base.text, "avg_log_prob": base.avg_log_prob},
+                "edited": {"text": edited.text, "avg_log_prob": edited.avg_log_prob},
+                "changed": base.text != edited.text,
+                "tokens": rows,
+            }
+        )
+        return
+    show(changes, base, edited, rows)
+
+
+def parse_changes(words: Sequence[str]) -> list[Change]:
+    """Read the edits off a command line, in order; what stands before the first target belongs to it.
+
+    Raises:
+        InputError: no target, a target without an operation or with two, or a malformed value.
+    """
+    found: list[Change] = []
+    early: list[tuple[str, str]] = []
+    for name, value in _pairs(words):
+        if name in TARGETS:
+            found.append(Change((name, value)))
+            for item in early:
+                _apply(found[-1], *item)
+            early.clear()
+        elif found:
+            _apply(found[-1], name, value)
+        else:
+            early.append((name, value))
+    if not found:
+        raise InputError(
+            "There is nothing to edit: name a feature (--feature sae-2:30 --scale 0) or a site "
+            "(--site encoder.2.mlp.post --units 3 --zero)."
+        )
+    for change in found:
+        if change.op is None:
+            raise InputError(f"{change} says what to edit but not how; add --scale, --zero, --clamp or --add after it.")
+    return found
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """The edit options among `words` as (name, value)."""
+    short = {"-f": "--feature", "-s": "--site"}
+    pairs, rest = [], list(words)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        name = short.get(name, name)
+        if name == "--zero":
+            pairs.append((name, ""))
+        elif name in TARGETS or name in DETAILS:
+            pairs.append((name, value if equals else rest.pop(0) if rest else ""))
+    return pairs
+
+
+def _apply(change: Change, name: str, value: str) -> None:
+    change.words.append(f"{name} {value}".strip())
+    if name == "--units":
+        change.units = _units(value)
+    elif name == "--time":
+        change.time_s = _span(value)
+    elif change.op is not None:
+        raise InputError(f"{change} has two operations; give each its own --feature or --site.")
+    else:
+        change.op = (name.removeprefix("--"), float(value) if value else 0.0)
+
+
+def _units(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--units {text!r} is not a list of unit numbers; write for example 3,17.") from None
+
+
+def _span(text: str) -> tuple[float, float]:
+    start, _, end = text.partition("-")
+    try:
+        span = float(start), float(end)
+    except ValueError:
+        span = (0.0, 0.0)
+    if not 0 <= span[0] < span[1]:
+        raise InputError(f"--time {text!r} is not a span of seconds; write for example 0.5-1.2.")
+    return span
+
+
+def make_edit(change: Change, workspace: Workspace | None) -> Edit:
+    """Turn a parsed change into an edit of the model.
+
+    Raises:
+        InputError: unknown dictionary, feature out of range, or units given for a feature.
+    """
+    from otoscope.models import Edit
+
+    assert change.op is not None
+    (kind, name), (op, value) = change.target, change.op
+    if kind == "--site":
+        if op == "zero":
+            return Edit.zero(name, units=change.units, time_s=change.time_s)
+        make = {"scale": Edit.scale, "add": Edit.add, "clamp": Edit.clamp}[op]
+        return make(name, value, units=change.units, time_s=change.time_s)
+    if change.units is not None:
+        raise InputError(f"{change}: --units belongs to a --site; a feature has no units.")
+    from otoscope.workspace import Address, Workspace
+
+    address = Address.parse(name)
+    dictionary = (workspace or Workspace.open()).dictionary(address.dictionary)
+    feature = dictionary.feature(address.index)
+    if op == "zero":
+        return feature.zero(time_s=change.time_s)
+    return {"scale": feature.scale, "add": feature.add, "clamp": feature.clamp}[op](value, time_s=change.time_s)
+
+
+def compare(base: Transcript, edited: Transcript) -> list[dict[str, Any]]:
+    """Align two transcripts by token; a token that stayed carries the change of its log-probability."""
+    rows: list[dict[str, Any]] = []
+    before, after = base.tokens, edited.tokens
+    matcher = SequenceMatcher(None, [t.id for t in before], [t.id for t in after], autojunk=False)
+    for tag, i, j, k, m in matcher.get_opcodes():
+        for n in range(max(j - i, m - k)):
+            old = before[i + n] if i + n < j else None
+            new = after[k + n] if k + n < m else None
+            delta = new.log_prob - old.log_prob if tag == "equal" and old and new else None
+            rows.append(
+                {
+                    "base": old and old.text,
+                    "edited": new and new.text,
+                    "base_log_prob": old and old.log_prob,
+                    "edited_log_prob": new and new.log_prob,
+                    "delta": delta,
+                }
+            )
+    return rows
+
+
+def show(changes: Sequence[Change], base: Transcript, edited: Transcript, rows: Sequence[dict[str, Any]]) -> None:
+    """Print both transcripts and the tokens side by side."""
+    console = out()
+    for change in changes:
+        console.print(f"[dim]{change}[/]", soft_wrap=True)
+    console.print(f"base    {base.text.strip() or '[dim](nothing)[/]'}", soft_wrap=True)
+    console.print(f"edited  {_marked(rows) or '[dim](nothing)[/]'}", soft_wrap=True)
+    if base.text == edited.text:
+        console.print("[dim]The text is the same; the changes of log p say how much the edit mattered.[/]")
+    listing = table("base", "log p>", "edited", "log p>", "Δ log p>")
+    for row in rows:
+        same = row["delta"] is not None
+        listing.add_row(
+            _token(row["base"]),
+            _log(row["base_log_prob"]),
+            f"[dim]{_token(row['edited'])}[/]" if same else f"[yellow]{_token(row['edited'])}[/]",
+            _log(row["edited_log_prob"]),
+            _delta(row["delta"]) if same else "[yellow]changed[/]",
+        )
+    console.print(listing)
+
+
+def _marked(rows: Sequence[dict[str, Any]]) -> str:
+    parts = []
+    for row in rows:
+        if row["edited"] is not None:
+            text = row["edited"].replace("[", "\\[")
+            parts.append(text if row["delta"] is not None else f"[bold yellow]{text}[/]")
+    return "".join(parts).strip()
+
+
+def _token(text: str | None) -> str:
+    return "" if text is None else text.strip().replace("[", "\\[") or "␣"
+
+
+def _log(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _delta(value: float) -> str:
+    if abs(value) < 0.005:
+        return "[dim]0.00[/]"
+    return f"[{'red' if value < 0 else 'green'}]{value:+.2f}[/]"

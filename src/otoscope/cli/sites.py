@@ -1,0 +1,59 @@
+"""`otoscope sites`: every address inside a model, from the one table that defines them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from otoscope.cli.options import JsonOption, ModelOption, WorkspaceOption, open_model, workspace_if_any
+from otoscope.cli.terminal import out, print_json, table
+
+
+def run(
+    model: ModelOption = None,
+    workspace: WorkspaceOption = None,
+    every_layer: Annotated[bool, typer.Option("--all", help="One line per layer instead of one per kind.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List what can be read and edited inside a model."""
+    speech_model = open_model(model, workspace_if_any(workspace))
+    from otoscope.models.sites import SITES, parse_site
+
+    if json or every_layer:
+        rows: list[dict[str, Any]] = []
+        for site in speech_model.sites():
+            row = parse_site(site.base, speech_model.dims).row
+            rows.append(
+                {
+                    "site": site.name,
+                    "shape": row.shape,
+                    "width": None if row.is_map else speech_model.width(site),
+                    "hz": row.hz,
+                    "editable": row.writable,
+                    "meaning": row.meaning,
+                }
+            )
+        if json:
+            missing = [{"site": row.name, "reason": row.absent} for row in SITES if row.absent]
+            print_json({"model": speech_model.name, "sites": rows, "missing": missing})
+            return
+        listing = table("site", "shape", "width>", "meaning")
+        for entry in rows:
+            listing.add_row(entry["site"], entry["shape"], str(entry["width"] or ""), entry["meaning"])
+        out().print(listing)
+        return
+    dims = speech_model.dims
+    listing = table("site", "shape", "width>", "edit", "meaning")
+    for row in (row for row in SITES if not row.absent):
+        width = "" if row.is_map else str(getattr(dims, row.width))
+        name = row.name + ("[dim]\\[h][/]" if row.heads else "")
+        listing.add_row(name, row.shape.replace("[", "\\["), width, "✓" if row.writable else "", row.meaning)
+    out().print(f"[bold]{speech_model.name}[/]: layers L = 0…{dims.n_layers - 1}, heads h = 0…{dims.n_heads - 1}")
+    out().print(listing)
+    reasons: dict[str, list[str]] = {}
+    for row in SITES:
+        if row.absent:
+            reasons.setdefault(row.absent, []).append(row.name)
+    for reason, names in reasons.items():
+        out().print(f"[dim]not yet ({reason}): {', '.join(names)}[/]")

@@ -1,0 +1,281 @@
+"""From a corpus to labelled atlases in one call: harvest → train → atlas, reusing every finished stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from otoscope.errors import InputError
+from otoscope.progress import ProgressReport
+from otoscope.workspace.layout import DEFAULT_MODEL, Workspace, as_name
+from otoscope.workspace.stages import (
+    Notice,
+    StageOutcome,
+    atlas_stage,
+    corpus_stage,
+    harvest_stage,
+    train_stage,
+)
+
+if TYPE_CHECKING:
+    from otoscope.audio import Corpus
+    from otoscope.dictionaries import Dictionary, TopK
+    from otoscope.models import SpeechModel
+
+HELD_OUT_SHARE = 0.2
+GOOD_F1 = 0.7
+
+
+@dataclass(frozen=True)
+class DictionaryPlan:
+    """One dictionary to make and index."""
+
+    name: str
+    site: str
+    kind: str = "topk"
+    """"topk" (trained), "neurons" or "random"."""
+    n_features: int = 1024
+    """Only for "topk"."""
+    k: int = 16
+    """Active features per frame; only for "topk"."""
+    steps: int | None = None
+    """Training steps; None for the default of the trainer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the pipeline shall make. `default_plan` gives the one of `otoscope demo`."""
+
+    dictionaries: tuple[DictionaryPlan, ...]
+    corpus: str = "mini"
+    """Name of a bundled corpus, or a folder or manifest of recordings."""
+    model: str = DEFAULT_MODEL
+    seed: int = 0
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites to harvest, each once."""
+        return tuple(dict.fromkeys(dictionary.site for dictionary in self.dictionaries))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `run_pipeline` made; `to_json()` is what `otoscope demo --json` prints."""
+
+    workspace: str
+    model: str
+    corpus: str
+    counts: dict[str, float]
+    stages: tuple[StageOutcome, ...]
+    seconds: dict[str, float]
+    dictionaries: dict[str, dict[str, Any]]
+    """Per dictionary: site, n_features and, for trained ones, fvu, l0 and dead_share on held-out clips."""
+    phones_total: int
+    phones_found: int
+    """Phones with a feature of F1 ≥ 0.7 in some atlas."""
+    best: tuple[dict[str, Any], ...]
+    """The best feature of each label: label, kind, feature, f1."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as plain JSON values."""
+        trained = next((d for d in self.dictionaries.values() if "fvu" in d), None)
+        return {
+            "workspace": self.workspace,
+            "model": self.model,
+            "corpus": self.corpus,
+            "counts": self.counts,
+            "seconds": self.seconds,
+            "stages": [stage.to_json() for stage in self.stages],
+            "sae": trained and {key: trained[key] for key in ("fvu", "l0", "dead_share", "held_out")},
+            "dictionaries": self.dictionaries,
+            "phones": {"total": self.phones_total, "f1_at_least_0.7": self.phones_found},
+            "best": list(self.best),
+            "paths": {f"{stage.kind}:{stage.name}": str(stage.path) for stage in self.stages},
+        }
+
+
+def default_plan(model: SpeechModel, corpus: str = "mini", corpus_name: str = "mini", seed: int = 0) -> Plan:
+    """The demo's plan: a TopK dictionary of the middle layer's stream, and the neurons of the last layer.
+
+    For pocket that is `sae-2` (`encoder.2.resid_post`) and `neurons-3` (`encoder.3.mlp.post`); over another
+    corpus than `mini` the names carry the corpus, so that one workspace holds both.
+    """
+    middle, last = model.dims.n_layers // 2, model.dims.n_layers - 1
+    tail = "" if corpus_name == "mini" else f"-{corpus_name}"
+    return Plan(
+        dictionaries=(
+            DictionaryPlan(f"sae-{middle}{tail}", f"encoder.{middle}.resid_post"),
+            DictionaryPlan(f"neurons-{last}{tail}", f"encoder.{last}.mlp.post", kind="neurons"),
+        ),
+        corpus=corpus,
+        model=model.name,
+        seed=seed,
+    )
+
+
+def run_pipeline(
+    workspace: Workspace,
+    plan: Plan | None = None,
+    progress: bool | ProgressReport = True,
+    *,
+    source: Corpus | None = None,
+    notice: Notice | None = None,
+) -> Summary:
+    """Make everything `plan` names in `workspace`, reusing what is finished and resuming what was stopped.
+
+    `source` is the corpus if it is already open; `notice(outcome)` hears of each stage when it ends.
+
+    Raises:
+        InputError: the plan's corpus, model or a site does not exist.
+        OtoscopeError: the disk is full, or another process works in this workspace.
+    """
+    from otoscope.audio import corpus as open_corpus
+
+    model = workspace.model()
+    clips = source if source is not None else open_corpus(plan.corpus if plan else "mini")
+    if not len(clips):
+        raise InputError(f"The corpus {clips.name!r} has no clips.")
+    name = as_name(clips.name)
+    plan = plan or default_plan(model, corpus_name=name)
+    sites = {site: model.site(site).name for site in plan.sites}
+
+    outcomes: list[StageOutcome] = []
+
+    def finished(outcome: StageOutcome) -> None:
+        outcomes.append(outcome)
+        if notice is not None:
+            notice(outcome)
+
+    finished(corpus_stage(workspace, clips, name))
+    saved = workspace.corpus(name)
+    finished(harvest_stage(workspace, model, name, list(sites.values()), name, progress=progress))
+    held = held_out_split(workspace, name)
+    figures: dict[str, dict[str, Any]] = {}
+    for entry in plan.dictionaries:
+        site = sites[entry.site]
+        finished(
+            train_stage(
+                workspace, name, site, entry.name, dictionary_spec(entry), steps=entry.steps, seed=plan.seed,
+                clips=held.fit,
+                progress=progress,
+            )
+        )  # fmt: skip
+        figures[entry.name] = dictionary_figures(workspace, name, workspace.dictionary(entry.name), held)
+    for entry in plan.dictionaries:
+        finished(atlas_stage(workspace, name, entry.name, name, entry.name, seed=plan.seed, progress=progress))
+    return _summarise(workspace, plan, saved, outcomes, figures)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Clips to train on and held-out clips to score on; `by` says what is disjoint, "speakers" or "clips"."""
+
+    fit: list[str]
+    held_out: list[str]
+    by: str
+
+
+def held_out_split(workspace: Workspace, corpus: str) -> Split:
+    """Split a corpus of the workspace.
+
+    About a fifth of the speakers are held out (at least one, when there are two or more); clips without a
+    speaker, and all clips of a one-speaker corpus, are drawn one by one. The split depends only on names.
+    """
+    clips = workspace.corpus(corpus)
+    speakers = sorted(clips.speakers, key=_draw)
+    count = max(1, round(HELD_OUT_SHARE * len(speakers))) if len(speakers) > 1 else 0
+    away = set(speakers[:count])
+    held_out = [
+        clip.clip_id
+        for clip in clips
+        if (clip.speaker in away if clip.speaker and count else _draw(clip.clip_id) < HELD_OUT_SHARE)
+    ]
+    chosen = set(held_out)
+    fit = [clip.clip_id for clip in clips if clip.clip_id not in chosen]
+    if not fit or not held_out:
+        fit = held_out = [clip.clip_id for clip in clips]
+    return Split(fit, held_out, "speakers" if count else "clips")
+
+
+def _draw(name: str) -> float:
+    """A number in [0, 1) that depends on nothing but `name`."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+
+def dictionary_spec(entry: DictionaryPlan) -> TopK | str:
+    """Return what `train_stage` makes of a planned dictionary."""
+    from otoscope.dictionaries import TopK
+
+    return TopK(n_features=entry.n_features, k=entry.k) if entry.kind == "topk" else entry.kind
+
+
+def dictionary_figures(workspace: Workspace, store: str, dictionary: Dictionary, held: Split) -> dict[str, Any]:
+    """Describe a dictionary; a trained one with its reconstruction of the held-out clips."""
+    from otoscope.evaluation import reconstruction
+
+    figures: dict[str, Any] = {
+        "kind": dictionary.kind,
+        "site": str(dictionary.site),
+        "n_features": dictionary.n_features,
+    }
+    if dictionary.kind == "topk":
+        score = reconstruction(dictionary, workspace.store(store), clips=held.held_out)
+        figures |= {"fvu": float(score.fvu), "l0": float(score.l0), "dead_share": float(score.dead_share)}
+        figures["held_out"] = {"by": held.by, "clips": len(held.held_out), "frames": int(score.n_frames)}
+    return figures
+
+
+def _summarise(
+    workspace: Workspace,
+    plan: Plan,
+    corpus: Corpus,
+    outcomes: list[StageOutcome],
+    figures: dict[str, dict[str, Any]],
+) -> Summary:
+    best = best_features(workspace, [entry.name for entry in plan.dictionaries])
+    phones = [row for row in best if row["kind"] == "phone"]
+    seconds: dict[str, float] = {}
+    for outcome in outcomes:
+        seconds[outcome.kind] = round(seconds.get(outcome.kind, 0.0) + outcome.seconds, 3)
+    seconds["total"] = round(sum(seconds.values()), 3)
+    store = workspace.store(as_name(corpus.name))
+    return Summary(
+        workspace=str(workspace.folder),
+        model=workspace.model_name,
+        corpus=corpus.name,
+        counts={
+            "clips": len(corpus),
+            "audio_seconds": round(corpus.duration_s, 2),
+            "frames": store.n_frames,
+            "features": sum(int(entry["n_features"]) for entry in figures.values()),
+        },
+        stages=tuple(outcomes),
+        seconds=seconds,
+        dictionaries=figures,
+        phones_total=len(phones),
+        phones_found=sum(row["f1"] >= GOOD_F1 for row in phones),
+        best=tuple(best),
+    )
+
+
+def best_features(workspace: Workspace, atlases: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the feature with the highest F1 for each label of these atlases, best first."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for name in atlases:
+        atlas = workspace.atlas(name)
+        for label in atlas.labels.itertuples():
+            found = atlas.find(label=label.label, kind=label.kind, sort="f1", limit=1)
+            if not len(found):
+                continue
+            row = {
+                "label": str(label.label),
+                "kind": str(label.kind),
+                "feature": f"{name}:{found.index[0]}",
+                "f1": round(float(found["f1"].iloc[0]), 4),
+            }
+            key = (row["kind"], row["label"])
+            if key not in best or row["f1"] > best[key]["f1"]:
+                best[key] = row
+    return sorted(best.values(), key=lambda row: (-row["f1"], row["kind"], row["label"]))

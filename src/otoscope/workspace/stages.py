@@ -1,0 +1,281 @@
+"""Stages of the pipeline, each run once: what it was made from is written down, and a finished one is reused.
+
+`stages/<kind>.<name>.json` keeps the fingerprint of a stage's inputs and the size, time and SHA-256 of every
+file it wrote. On the next run the stage is *reused* when both still hold, *resumed* when it was stopped half-way
+on the same inputs, and *redone*, saying why, when an input changed or a file is damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from otoscope.errors import InputError, OtoscopeError
+from otoscope.progress import ProgressReport
+from otoscope.storage import read_json, sha256_file, write_json
+from otoscope.workspace.layout import Workspace
+
+if TYPE_CHECKING:
+    from otoscope.audio import Corpus
+    from otoscope.dictionaries import TopK
+    from otoscope.models import SpeechModel
+
+FORMAT, VERSION = "otoscope-stage", 1
+
+Notice = Callable[["StageOutcome"], None]
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What became of one stage: `state` is "done", "reused", "resumed" or "redone" (`reason` says why)."""
+
+    kind: str
+    name: str
+    path: Path
+    seconds: float
+    state: str
+    reason: str = ""
+
+    @property
+    def reused(self) -> bool:
+        """Whether nothing had to be computed."""
+        return self.state == "reused"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as plain JSON values."""
+        return {
+            "stage": self.kind,
+            "name": self.name,
+            "seconds": round(self.seconds, 3),
+            "state": self.state,
+            "reused": self.reused,
+            "reason": self.reason,
+            "path": str(self.path),
+        }
+
+
+def corpus_stage(workspace: Workspace, source: Corpus, name: str) -> StageOutcome:
+    """Save `source` as the workspace's corpus `name`."""
+    from otoscope.audio import Corpus
+
+    inputs = {"corpus": source.fingerprint, "name": name}
+
+    def save(folder: Path) -> None:
+        Corpus(name, source).save(folder)
+
+    return run_stage(workspace, "corpus", name, inputs, workspace.path("corpora", name), save)
+
+
+def harvest_stage(
+    workspace: Workspace,
+    model: SpeechModel,
+    corpus: str,
+    sites: Sequence[str],
+    name: str,
+    *,
+    dtype: str = "float16",
+    progress: bool | ProgressReport = True,
+) -> StageOutcome:
+    """Harvest `sites` over the workspace's corpus `corpus` into the store `name`."""
+    from otoscope.activations import harvest
+
+    clips = workspace.corpus(corpus)
+    names = [model.site(site).name for site in sites]
+    inputs = {
+        "weights": model.weights_hash,
+        "arithmetic": str(model.dtype),
+        "corpus": clips.audio_fingerprint,
+        "sites": names,
+        "dtype": dtype,
+    }
+
+    def work(folder: Path) -> None:
+        harvest(model, clips, names, folder, dtype=dtype, progress=progress)
+
+    return run_stage(workspace, "harvest", name, inputs, workspace.path("stores", name), work)
+
+
+def train_stage(
+    workspace: Workspace,
+    store: str,
+    site: str,
+    name: str,
+    spec: TopK | str,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    clips: Sequence[str] | None = None,
+    progress: bool | ProgressReport = True,
+) -> StageOutcome:
+    """Train `spec` on the store's `clips` (or save "neurons" or "random") as the dictionary `name`.
+
+    Raises:
+        InputError: the store has no such site.
+    """
+    from otoscope.dictionaries import Neurons, RandomBasis, train
+
+    source = workspace.store(store)
+    if site not in source.sites:
+        raise InputError(f"The store {store!r} has no site {site!r}; it has {', '.join(source.sites)}.")
+    inputs = {"store": source.fingerprint, "site": site, "spec": repr(spec), "steps": steps, "seed": seed}
+    inputs["clips"] = None if clips is None else _digest(list(clips))
+
+    def work(folder: Path) -> None:
+        d = source.d(site)
+        if spec == "neurons":
+            Neurons(site, d, name=name).save(folder)
+        elif spec == "random":
+            RandomBasis(site, d, 2 * d, seed, 16, name=name).save(folder)
+        elif isinstance(spec, str):
+            raise InputError(f"{spec!r} is not a kind of dictionary; valid: topk, neurons, random.")
+        else:
+            train(source, spec, site=site, steps=steps, seed=seed, to=folder, clips=clips, progress=progress)
+
+    return run_stage(workspace, "train", name, inputs, workspace.path("dictionaries", name), work)
+
+
+def atlas_stage(
+    workspace: Workspace,
+    store: str,
+    dictionary: str,
+    corpus: str,
+    name: str,
+    *,
+    seed: int = 0,
+    progress: bool | ProgressReport = True,
+) -> StageOutcome:
+    """Build the atlas `name` of a dictionary over a corpus, statistics, examples and labels."""
+    from otoscope.atlas import build_atlas
+
+    source, features, clips = (
+        workspace.store(store),
+        workspace.dictionary(dictionary),
+        workspace.corpus(corpus),
+    )
+    inputs = {
+        "store": source.fingerprint,
+        "dictionary": features.fingerprint,
+        "corpus": clips.fingerprint,
+        "seed": seed,
+    }
+
+    def work(folder: Path) -> None:
+        build_atlas(source, features, clips, folder, progress=progress, seed=seed)
+
+    return run_stage(workspace, "atlas", name, inputs, workspace.path("atlases", name), work)
+
+
+def run_stage(
+    workspace: Workspace,
+    kind: str,
+    name: str,
+    inputs: Mapping[str, Any],
+    output: Path,
+    work: Callable[[Path], None],
+) -> StageOutcome:
+    """Run `work(output)` unless a finished run on the same inputs is there, and write down what it made.
+
+    Raises:
+        InputError: `output` exists and was made by something else.
+        OtoscopeError: another process is working in the workspace, or the disk is full.
+    """
+    started = time.perf_counter()
+    record = workspace.folder / "stages" / f"{kind}.{name}.json"
+    fingerprint = _digest({"stage": kind, "code": VERSION, **inputs})
+    with _only_one(workspace.folder):
+        state, reason = _judge(record, fingerprint, output)
+        if state != "reused":
+            if state == "redone":
+                shutil.rmtree(output, ignore_errors=True)
+            head = {"format": FORMAT, "version": VERSION, "inputs": dict(inputs), "fingerprint": fingerprint}
+            write_json(record, {**head, "finished": False})
+            work(output)
+            seconds = time.perf_counter() - started
+            write_json(record, {**head, "finished": True, "seconds": round(seconds, 3), "files": _listing(output)})
+    return StageOutcome(kind, name, output, time.perf_counter() - started, state, reason)
+
+
+def _judge(record: Path, fingerprint: str, output: Path) -> tuple[str, str]:
+    """Say whether the stage is to be "done", "reused", "resumed" or "redone", and why."""
+    if not record.exists():
+        if output.exists():
+            raise InputError(
+                f"{output} exists but no stage of this workspace made it; move it away or choose another name."
+            )
+        return "done", ""
+    try:
+        written = read_json(record, format=FORMAT, version=VERSION)
+    except OtoscopeError as error:
+        return "redone", str(error)
+    if written.get("fingerprint") != fingerprint:
+        return "redone", "its inputs changed"
+    if not written.get("finished"):
+        return "resumed", "the last run was stopped"
+    damage = _damage(output, written.get("files", {}))
+    return ("redone", damage) if damage else ("reused", "")
+
+
+def _listing(folder: Path) -> dict[str, dict[str, Any]]:
+    """Describe every file under `folder`: size, modification time and SHA-256."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {
+            "size": path.stat().st_size,
+            "mtime_ns": path.stat().st_mtime_ns,
+            "sha256": sha256_file(path),
+        }
+        for path in files
+    }
+
+
+def _damage(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name the first file that is not as it was written ("" if all are).
+
+    Contents are read again only where the modification time changed, so that large stores open at once.
+    """
+    for name, expected in files.items():
+        path = folder / name
+        try:
+            found = path.stat()
+        except OSError:
+            return f"{path} is missing"
+        if found.st_size != expected["size"]:
+            return f"{path} is damaged ({found.st_size:,} bytes, {expected['size']:,} were written)"
+        if found.st_mtime_ns != expected["mtime_ns"] and sha256_file(path) != expected["sha256"]:
+            return f"{path} is damaged (its contents changed)"
+    return ""
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the workspace's lock; the system frees it when the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; runs there are not protected from each other
+        yield
+        return
+    with open(folder / ".lock", "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            who = lock.read().strip()
+            raise OtoscopeError(
+                f"Another otoscope{f' (process {who})' if who else ''} is working in {folder}; wait for it to finish."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
