@@ -122,9 +122,11 @@ class Rules:
         return self.languages[code]
 
     def prompt(self, language: int | None, chosen: bool) -> list[int]:
-        """Return the tokens that precede the text: the same as Hugging Face's `generate` feeds.
+        """Return the tokens that precede the text: start, language, "transcribe", "no timestamps".
 
-        `language` is the language token (None in one-language models); `chosen` says that the user asked for it.
+        The same as Hugging Face's `generate` feeds with `language` and `task="transcribe"`, and as openai-whisper
+        always feeds. `language` is the language token (None in one-language models); `chosen` says that the user
+        asked for it, which overrides a language forced by the checkpoint.
         """
         forced = {} if chosen else self.forced
         tokens: list[int | None] = [self.start]
@@ -134,7 +136,7 @@ class Rules:
             tokens.append(language)
         elif tokens[1] is None:
             tokens[1] = language
-        if chosen:
+        if not set(tokens) & set(self.tasks.values()):
             tokens.append(self.tasks.get("transcribe"))
         if tokens[-1] != self.no_timestamps:
             tokens.append(self.no_timestamps)
