@@ -1,0 +1,1 @@
+"""How the pocket model was made: synthetic speech, real digits and sounds, training, evaluation, export."""

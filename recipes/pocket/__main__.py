@@ -1,0 +1,5 @@
+"""`python -m recipes.pocket`."""
+
+from .run import main
+
+main()
