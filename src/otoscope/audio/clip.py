@@ -110,9 +110,7 @@ class Clip:
         if array.ndim not in (1, 2) or not array.size:
             raise InputError(f"Clip {clip_id!r} needs samples [n] or [n, channels], not shape {array.shape}.")
         if not sample_rate_hz > 0:
-            raise InputError(
-                f"Clip {clip_id!r} has a sample rate of {sample_rate_hz} Hz; give a positive one."
-            )
+            raise InputError(f"Clip {clip_id!r} has a sample rate of {sample_rate_hz} Hz; give a positive one.")
         if np.issubdtype(array.dtype, np.integer):
             array = array / np.float32(np.iinfo(array.dtype).max + 1)
         array = np.asarray(array, dtype=np.float32)

@@ -125,8 +125,7 @@ def _refuse_cut_wav(file: BinaryIO, head: bytes, name: str) -> None:
     is_streamed = declared == 8 or declared >= 0x7FFF0000  # the writer could not go back to fill it in
     if not is_streamed and declared - actual > 16:
         raise InputError(
-            f"{name} is truncated: its header announces {declared:,} bytes and {actual:,} are there; "
-            "copy it again."
+            f"{name} is truncated: its header announces {declared:,} bytes and {actual:,} are there; copy it again."
         )
 
 
@@ -230,7 +229,8 @@ class AvContainer:
         _checked_format(self.rate_hz, self.channels, name)
         self._origin_s = float((self._stream.start_time or 0) * self._stream.time_base)
         self.declared_s = self._header_s() if container.startswith(("mov", "matroska")) else None
-        self._has_index = self.declared_s is not None
+        self._has_exact_index = container.startswith("mov") and self.declared_s is not None
+        self._is_declared = self.declared_s is not None
         self._is_fresh = True
 
     def _open(self) -> None:
@@ -274,8 +274,8 @@ class AvContainer:
             InputError: damaged, or much shorter than the header says.
         """
         self._rewind()
-        position: int | None = 0
-        if self._has_index and start_frame > 2 * self.rate_hz:
+        position: int | None = 0  # Matroska rounds times to milliseconds, so a seek there would not be exact
+        if self._has_exact_index and start_frame > 2 * self.rate_hz:
             position = self._seek(start_frame / self.rate_hz - 1.0)
         to_float = av.AudioResampler(format="fltp", rate=self.rate_hz)
         try:
@@ -291,7 +291,7 @@ class AvContainer:
         except (av.error.FFmpegError, ValueError) as error:
             raise self._damaged(error) from error
         end_s = (position or 0) / self.rate_hz
-        if self._has_index and self.declared_s is not None and end_s < self.declared_s - _AV_TOLERANCE_S:
+        if self._is_declared and self.declared_s is not None and end_s < self.declared_s - _AV_TOLERANCE_S:
             raise InputError(
                 f"{self.name} is truncated: {end_s:.2f} s of the {self.declared_s:.2f} s its header "
                 "announces are there; copy it again."

@@ -131,9 +131,7 @@ class Corpus(Sequence[Clip]):
             InputError: there is none; names the nearest ids.
         """
         if clip_id not in self._position:
-            raise InputError(
-                f"Corpus {self.name!r} has no clip {clip_id!r}{nearest(clip_id, self._position) or '.'}"
-            )
+            raise InputError(f"Corpus {self.name!r} has no clip {clip_id!r}{nearest(clip_id, self._position) or '.'}")
         return self.clips[self._position[clip_id]]
 
     def position(self, clip_id: str) -> int:
@@ -196,10 +194,7 @@ class Corpus(Sequence[Clip]):
         """SHA-256 over the sound and all that is said about it: texts, speakers, attributes, tiers."""
         digest = hashlib.sha256(self.audio_fingerprint.encode())
         for clip in self.clips:
-            tiers = {
-                name: [[i.start_s, i.end_s, i.label] for i in tier]
-                for name, tier in sorted(clip.tiers.items())
-            }
+            tiers = {name: [[i.start_s, i.end_s, i.label] for i in tier] for name, tier in sorted(clip.tiers.items())}
             _update(
                 digest,
                 [

@@ -44,9 +44,7 @@ def probe(source: Source, *, name: str = "upload") -> AudioInfo:
         return AudioInfo(container.duration_s(), container.rate_hz, container.channels, container.format)
 
 
-def decode(
-    source: Source, *, start_s: float = 0.0, end_s: float | None = None, name: str = "upload"
-) -> np.ndarray:
+def decode(source: Source, *, start_s: float = 0.0, end_s: float | None = None, name: str = "upload") -> np.ndarray:
     """Return the span `[start_s, end_s)` of a recording as float32 samples `[n]`, 16 kHz mono.
 
     Channels are averaged and any rate is resampled (soxr, HQ). Where the container can seek, only the span is
@@ -77,9 +75,7 @@ def check_span(name: str, duration_s: float, start_s: float, end_s: float | None
     if not 0 <= start_s < duration_s:
         raise InputError(f"{name} lasts {duration_s:.2f} s: a clip cannot start at {start_s:g} s.")
     if end_s is not None and not start_s < end_s <= duration_s + END_TOLERANCE_S:
-        raise InputError(
-            f"{name} lasts {duration_s:.2f} s: a clip cannot go from {start_s:g} s to {end_s:g} s."
-        )
+        raise InputError(f"{name} lasts {duration_s:.2f} s: a clip cannot go from {start_s:g} s to {end_s:g} s.")
     _check_length(name, (duration_s if end_s is None else end_s) - start_s)
 
 

@@ -22,9 +22,7 @@ _FRAMES_PER_BLOCK = 512  # frames transformed at a time, so that the work stays 
 def mel_filters(n_mels: int) -> np.ndarray:
     """Return the area-normalised Slaney-scale filters `[n_mels, N_FFT // 2 + 1]` (librosa's default)."""
     if not 1 <= n_mels <= N_FFT // 2:
-        raise InputError(
-            f"n_mels must be between 1 and {N_FFT // 2}, not {n_mels}; Whisper models use 80 or 128."
-        )
+        raise InputError(f"n_mels must be between 1 and {N_FFT // 2}, not {n_mels}; Whisper models use 80 or 128.")
     fft_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, N_FFT // 2 + 1)
     edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(SAMPLE_RATE_HZ / 2), n_mels + 2))
     width_hz = np.diff(edges_hz)
@@ -77,6 +75,8 @@ def log_mel(
 
     Source: Radford et al. 2022, section 2.2; `whisper.audio.log_mel_spectrogram`.
     """
+    if isinstance(samples, np.ndarray) and not samples.flags.writeable:
+        samples = samples.copy()  # torch warns about arrays that may not be written
     audio = torch.as_tensor(samples, dtype=torch.float32, device=device)
     if audio.ndim not in (1, 2):
         raise InputError(f"log_mel takes samples [n] or a batch [b, n], not shape {tuple(audio.shape)}.")
@@ -85,15 +85,11 @@ def log_mel(
     if n > total:
         raise InputError(f"{n} samples do not fit in pad_to_samples={total}; cut the audio in windows first.")
     if total <= N_FFT // 2:
-        raise InputError(
-            f"{total} samples are too few for a mel frame: give at least {N_FFT // 2 + 1}, or pad."
-        )
+        raise InputError(f"{total} samples are too few for a mel frame: give at least {N_FFT // 2 + 1}, or pad.")
     batch = audio.reshape(-1, n)
     heard = _n_frames_with_sound(n, total)
     mel = _log_power(_with_edges(batch, heard, total), heard, n_mels)
-    floor = (
-        mel.amax(dim=(1, 2), keepdim=True) if heard else mel.new_full((len(batch), 1, 1), np.log10(_FLOOR))
-    )
+    floor = mel.amax(dim=(1, 2), keepdim=True) if heard else mel.new_full((len(batch), 1, 1), np.log10(_FLOOR))
     floor = floor - _DYNAMIC_RANGE
     mel = torch.maximum(mel, floor).add_(4.0).div_(4.0)
     n_frames = total // HOP
@@ -110,9 +106,7 @@ def _n_frames_with_sound(n: int, total: int) -> int:
 
 def _with_edges(batch: torch.Tensor, n_frames: int, total: int) -> torch.Tensor:
     """Pad `[b, n]` so that frame i is `[160 i, 160 i + 400)`: reflected at the ends of the padded audio."""
-    needed = (
-        (n_frames - 1) * HOP + N_FFT - N_FFT // 2
-    )  # last sample seen, counted from the start of the audio
+    needed = (n_frames - 1) * HOP + N_FFT - N_FFT // 2  # last sample seen, counted from the start of the audio
     if needed <= total:
         body = F.pad(batch, (0, max(0, needed - batch.shape[1])))[:, : max(needed, N_FFT // 2 + 1)]
         left = body[:, 1 : N_FFT // 2 + 1].flip(1)

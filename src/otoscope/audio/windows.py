@@ -25,6 +25,4 @@ def cut_windows(n_samples: int, window_samples: int) -> list[Window]:
         raise InputError(f"Cannot cut {n_samples} samples into windows: the audio is empty.")
     if window_samples < 1:
         raise InputError(f"A window must have at least 1 sample, not {window_samples}.")
-    return [
-        Window(start, min(window_samples, n_samples - start)) for start in range(0, n_samples, window_samples)
-    ]
+    return [Window(start, min(window_samples, n_samples - start)) for start in range(0, n_samples, window_samples)]

@@ -48,9 +48,7 @@ def read_folder(folder: Path) -> list[Clip]:
         raise InputError(f"{folder} is not a folder of recordings.")
     paths = sorted(_recordings(folder), key=lambda path: path.as_posix())
     if not paths:
-        raise InputError(
-            f"{folder} has no recordings ({', '.join(sorted(EXTENSIONS)[:6])}, …) in it or below it."
-        )
+        raise InputError(f"{folder} has no recordings ({', '.join(sorted(EXTENSIONS)[:6])}, …) in it or below it.")
     ids = unique_ids([path.with_suffix("").as_posix() for path in paths])
     clips = [
         Clip(

@@ -42,13 +42,10 @@ def read_manifest(path: Path, tiers: Path | None) -> list[Clip]:
     rows = list(_rows(path))
     if not rows:
         raise InputError(f"{path} lists no clips.")
-    known = {
-        meaning: next((n for n in names if n in rows[0][1]), None) for meaning, names in _COLUMNS.items()
-    }
+    known = {meaning: next((n for n in names if n in rows[0][1]), None) for meaning, names in _COLUMNS.items()}
     if known["path"] is None:
         raise InputError(
-            f"{path} has no column {', '.join(map(repr, _COLUMNS['path']))}; "
-            f"its columns are {', '.join(rows[0][1])}."
+            f"{path} has no column {', '.join(map(repr, _COLUMNS['path']))}; its columns are {', '.join(rows[0][1])}."
         )
     drafts = [_draft(where, row, known, path.parent) for where, row in rows]
     ids = unique_ids([draft["clip_id"] for draft in drafts])

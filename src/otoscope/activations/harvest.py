@@ -1,0 +1,291 @@
+"""Harvesting: one pass of a model over a corpus fills a store with the activations of several sites."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import otoscope
+from otoscope.activations.journal import FILE as JOURNAL
+from otoscope.activations.journal import Journal, check_same_job
+from otoscope.activations.shards import DTYPES, shard_name, write_shard
+from otoscope.activations.statistics import SiteStatistics
+from otoscope.activations.store import CLIPS, FORMAT, VERSION, ActivationStore
+from otoscope.audio import Clip, Corpus
+from otoscope.errors import InputError, OtoscopeError
+from otoscope.models import Site, SpeechModel
+from otoscope.progress import ProgressReport, track
+from otoscope.storage import atomic_path, read_json, write_json
+
+SHARD_FRAMES = 16384
+"""A shard is closed with the clip that reaches this many frames (5.5 minutes of sound)."""
+_WORKERS = 2  # threads that decode and compute mel while the model runs
+_BATCH_FLOATS = 750 * 384  # as many activations per layer as a CPU core's cache holds: measured, not derived
+_BATCH_WINDOWS_ON_GPU = 32
+
+
+def harvest(
+    model: SpeechModel,
+    corpus: Corpus,
+    sites: Sequence[str],
+    to: str | os.PathLike[str],
+    *,
+    dtype: str = "float16",
+    shard_frames: int | None = None,
+    batch_size: int | None = None,
+    progress: bool | ProgressReport = True,
+) -> ActivationStore:
+    """Store the activations of `sites` for every valid frame of a corpus, and return the store.
+
+    All sites come from one encoder pass. Run again after an interruption, it goes on at the next shard, and the
+    finished store is byte for byte that of an uninterrupted run on the same machine. `batch_size` counts windows; by
+    default, as many as suit the model and device. Of a finished store of the same job nothing is computed again.
+
+    Raises:
+        InputError: unknown or frameless site, a clip that cannot be decoded, values beyond `dtype`, or a folder that
+            holds another job.
+        OtoscopeError: the disk is full, or the model computes NaN.
+    """
+    folder = Path(to)
+    chosen = _frame_sites(model, sites)
+    if dtype not in DTYPES:
+        raise InputError(f"A store holds float16 or bfloat16, not {dtype!r}.")
+    for name, value in (("shard_frames", shard_frames), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}.")
+    job = {
+        "model": model.name,
+        "weights_hash": model.weights_hash,
+        "compute_dtype": str(model.dtype).removeprefix("torch."),
+        "sites": [str(site) for site in chosen],
+        "dtype": dtype,
+        "audio_fingerprint": corpus.audio_fingerprint,
+        "shard_frames": shard_frames,
+        "batch_size": batch_size,
+        "corpus": None,
+        "corpus_fingerprint": None,
+        "n_clips": None,
+        "otoscope_version": None,
+    }
+    if finished := _finished(folder, job):
+        return finished
+    _refuse_foreign(folder)
+    journal = Journal.open(folder, job)
+    try:
+        journal.begin(
+            {
+                "shard_frames": SHARD_FRAMES,
+                "batch_size": _batch_windows(model),
+                "corpus": corpus.name,
+                "corpus_fingerprint": corpus.fingerprint,
+                "n_clips": len(corpus),
+                "otoscope_version": otoscope.__version__,
+            }
+        )
+        _clean(folder, journal)
+        _fill(journal, model, corpus, chosen, progress)
+        _finish(journal, model, corpus, chosen)
+    finally:
+        journal.close()
+    (folder / JOURNAL).unlink()
+    return ActivationStore.open(folder)
+
+
+def _frame_sites(model: SpeechModel, sites: Sequence[str]) -> list[Site]:
+    """Parse the sites; a store holds one vector per 20-ms frame."""
+    if isinstance(sites, str):
+        raise InputError(f"`sites` is a list; write sites=[{sites!r}].")
+    chosen = list({site.name: site for site in (model.site(str(text)) for text in sites)}.values())
+    if not chosen:
+        raise InputError("Name at least one site to harvest, e.g. sites=['encoder.0.resid_post'].")
+    for site in chosen:
+        if site.is_map:
+            raise InputError(
+                f"{site} is a map of frames by frames, which a store cannot hold; read it clip by clip with model.run."
+            )
+        if site.hz != model.clock.positions_hz:
+            raise InputError(
+                f"{site} has {site.hz} frames per second and a store holds {model.clock.positions_hz:g}; "
+                "read it clip by clip with model.run."
+            )
+    return chosen
+
+
+def _batch_windows(model: SpeechModel) -> int:
+    if model.device.type != "cpu":
+        return _BATCH_WINDOWS_ON_GPU
+    return max(1, round(_BATCH_FLOATS / (model.dims.n_positions * model.dims.d_model)))
+
+
+def _finished(folder: Path, job: dict[str, Any]) -> ActivationStore | None:
+    """Return the store if this job is done already; a damaged one is an error, another job too."""
+    if not (folder / "meta.json").exists():
+        return None
+    meta = read_json(folder / "meta.json", format=FORMAT, version=VERSION)
+    check_same_job(folder, {**meta, "sites": list(meta["sites"])}, job)
+    store = ActivationStore.open(folder)
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return store
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Never write into a folder that is something else."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; harvest to a folder.")
+    if folder.is_dir() and not (folder / JOURNAL).exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty and holds no harvest; choose another folder.")
+
+
+def _clean(folder: Path, journal: Journal) -> None:
+    """Remove what a killed run left beside the shards of the journal."""
+    known = {(site, e["file"]) for shard in journal.shards for site, e in shard["files"].items()}
+    for site in journal.job["sites"]:
+        (folder / site).mkdir(exist_ok=True)
+        for path in (folder / site).iterdir():
+            if (site, path.name) not in known:
+                path.unlink()
+    for path in folder.glob(".*.part"):
+        path.unlink()
+
+
+@dataclass
+class _Shard:
+    """A shard in the making: the frames of whole clips."""
+
+    clips: list[list[Any]] = field(default_factory=list)
+    """Per clip its id and number of frames."""
+    frames: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    n_frames: int = 0
+
+
+def _fill(
+    journal: Journal,
+    model: SpeechModel,
+    corpus: Corpus,
+    sites: Sequence[Site],
+    progress: bool | ProgressReport,
+) -> None:
+    """Compute and write the shards that are missing."""
+    done = sum(len(shard["clips"]) for shard in journal.shards)
+    batches = _Batches(model, [str(site) for site in sites], DTYPES[journal.job["dtype"]], journal.job["batch_size"])
+    shard = _Shard()
+    with (
+        track("harvest", len(corpus), progress, unit="clips", done=done) as advance,
+        contextlib.closing(_prefetched(model, corpus.clips[done:])) as prepared,
+    ):
+        for clip, mel, valid in prepared:
+            batches.add(clip, mel, valid, shard)
+            if shard.n_frames >= journal.job["shard_frames"]:
+                _close(journal, batches, shard)
+                shard = _Shard()
+            advance(1)
+        if shard.clips:
+            _close(journal, batches, shard)
+
+
+def _prefetched(
+    model: SpeechModel, clips: Sequence[Clip]
+) -> Generator[tuple[Clip, torch.Tensor, list[int]], None, None]:
+    """Yield each clip with its mel windows, in order, decoding a few clips ahead."""
+    ahead: deque[tuple[Clip, Future[tuple[torch.Tensor, list[int]]]]] = deque()
+    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="otoscope-decode")
+    try:
+        for clip in clips:
+            ahead.append((clip, pool.submit(model.mel_windows, clip)))
+            if len(ahead) > 2 * _WORKERS:
+                first, future = ahead.popleft()
+                yield first, *future.result()
+        while ahead:
+            first, future = ahead.popleft()
+            yield first, *future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Batches:
+    """Windows waiting for the model. A batch never spans two shards, so a resumed run computes the same batches."""
+
+    def __init__(self, model: SpeechModel, sites: list[str], dtype: torch.dtype, size: int) -> None:
+        self.model, self.sites, self.dtype, self.size = model, sites, dtype, size
+        self._waiting: list[tuple[str, torch.Tensor, int]] = []
+
+    def add(self, clip: Clip, mel: torch.Tensor, valid: list[int], shard: _Shard) -> None:
+        """Queue the windows `[w, m, T]` of a clip for `shard`, running full batches."""
+        shard.clips.append([clip.clip_id, sum(valid)])
+        shard.n_frames += sum(valid)
+        for window, n_valid in zip(mel, valid, strict=True):
+            self._waiting.append((clip.clip_id, window, n_valid))
+            if len(self._waiting) == self.size:
+                self.flush(shard)
+
+    def flush(self, shard: _Shard) -> None:
+        """Run the model on the waiting windows."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        valid = [n_valid for _, _, n_valid in waiting]
+        values = self.model.encode(torch.stack([window for _, window, _ in waiting]), self.sites, valid=valid)
+        for site in self.sites:
+            stored = values[site].to(self.dtype).cpu()
+            for (clip_id, _, n_valid), computed, rows in zip(waiting, values[site], stored, strict=True):
+                if not rows[:n_valid].isfinite().all():
+                    _refuse_values(site, clip_id, computed[:n_valid], self.dtype)
+                shard.frames.setdefault(site, []).append(rows[:n_valid])
+
+
+def _refuse_values(site: str, clip_id: str, computed: torch.Tensor, dtype: torch.dtype) -> None:
+    if not computed.isfinite().all():
+        raise OtoscopeError(f"The model computes NaN or infinity at {site} for clip {clip_id!r}.")
+    raise InputError(
+        f"{site} reaches {float(computed.abs().max()):.3g} in clip {clip_id!r}, beyond what "
+        f"{str(dtype).removeprefix('torch.')} can hold; harvest with dtype='bfloat16'."
+    )
+
+
+def _close(journal: Journal, batches: _Batches, shard: _Shard) -> None:
+    """Write the files of a shard, then its line in the journal."""
+    batches.flush(shard)
+    files, statistics = {}, {}
+    name = shard_name(len(journal.shards))
+    for site in batches.sites:
+        frames = torch.cat(shard.frames[site])
+        files[site] = write_shard(journal.folder / site / name, frames)
+        statistics[site] = SiteStatistics.of(frames).to_json()
+    journal.add({"clips": shard.clips, "files": files, "statistics": statistics})
+
+
+def _finish(journal: Journal, model: SpeechModel, corpus: Corpus, sites: Sequence[Site]) -> None:
+    """Write the tables; the store exists once `meta.json` does."""
+    rows = []
+    for index, shard in enumerate(journal.shards):
+        offset = 0
+        for clip_id, n_frames in shard["clips"]:
+            rows.append({"clip_id": clip_id, "shard": index, "offset": offset, "n_frames": n_frames})
+            offset += n_frames
+    with atomic_path(journal.folder / "clips.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS), temporary)
+    facts = {}
+    for site in sites:
+        shards = [SiteStatistics.from_json(shard["statistics"][str(site)]) for shard in journal.shards]
+        total = shards[0]
+        for part in shards[1:]:
+            total = total + part
+        facts[str(site)] = {
+            "d": model.width(site),
+            "mean_norm": total.mean_norm,
+            "scale": total.scale,
+            "mean": total.mean.tolist(),
+            "shards": [shard["files"][str(site)] for shard in journal.shards],
+        }
+    meta = {"format": FORMAT, "version": VERSION, **journal.job, "n_frames": sum(row["n_frames"] for row in rows)}
+    write_json(journal.folder / "meta.json", {**meta, "sites": facts})
