@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from otoscope.models.arithmetic import use_fast_linear
 from otoscope.models.attention import name_attention
 from otoscope.models.dims import Dims
 from otoscope.models.taps import Tap, install_taps
@@ -60,5 +61,7 @@ def tap(module: nn.Module) -> nn.Module:
     install_taps(module, TAPS, dims.n_layers)
     for site, path in ATTENTION.items():
         for layer in range(dims.n_layers):
-            name_attention(module.get_submodule(path.replace(".L", f".{layer}")), site.replace(".L.", f".{layer}."))
+            attention = module.get_submodule(path.replace(".L", f".{layer}"))
+            name_attention(attention, site.replace(".L.", f".{layer}."))
+    use_fast_linear(module.get_submodule("model.encoder"))
     return module

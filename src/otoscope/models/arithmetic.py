@@ -1,0 +1,39 @@
+"""Matrix products on a CPU through oneDNN: about twice as fast in float32 as torch's default library on AMD.
+
+Where oneDNN is missing, on other devices, and when gradients are wanted, the plain torch operation runs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+_ONEDNN = _has_onednn()
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `x [..., i] @ weight [o, i].T + bias [o]`, like `torch.nn.functional.linear`."""
+    if not _ONEDNN or x.device.type != "cpu" or torch.is_grad_enabled() or not x.numel():
+        return F.linear(x, weight, bias)
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return result
+
+
+class FastLinear(nn.Linear):
+    """A linear layer computed by `product`; same parameters, same names, same values to rounding."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return product(input, self.weight, self.bias)
+
+
+def use_fast_linear(model: nn.Module) -> None:
+    """Compute every plain linear layer of `model` by `product` from now on."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = FastLinear
