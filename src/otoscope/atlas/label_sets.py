@@ -1,0 +1,176 @@
+"""What each frame is labelled as: one class per frame and kind, from a corpus's tiers and attributes.
+
+Frame t stands at t times the site's frame length (0.02 s in an encoder) and belongs to the interval that holds that moment. Frames that no interval covers are
+dropped and counted. In a clip of labelled sound without phones or words, it is known that nothing is said: its frames
+count against every phone and word, so that a detector of noise cannot pass for a detector of s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.audio import Clip, Corpus, Interval
+from otoscope.evaluation.selectivity import split_groups
+
+FOREVER_S = 1e9
+"""End of an interval that lasts as long as its clip."""
+DROPPED = -1
+SOUND_CLASS = "sound_class"
+SPEECH = "speech"
+PAUSES = frozenset({"", "_", "_:", "sil", "sp", "spn", "pau", "<p:>", "<sil>", "#"})
+"""Labels by which aligners mark that nothing is said; such intervals cover no phone and no word."""
+
+
+@dataclass(frozen=True)
+class LabelKind:
+    """One way to label frames.
+
+    Attributes:
+        name: "phone", "word", "sound_class".
+        plural: how people call it.
+        min_count: classes met fewer times (intervals, or clips where the class holds for whole clips) are not named;
+            their frames stay as negatives of the others.
+        intervals: labelled stretches of a clip; None where nothing is known about the clip; an empty tuple where it is
+            known that no class occurs.
+    """
+
+    name: str
+    plural: str
+    min_count: int
+    intervals: Callable[[Clip], tuple[Interval, ...] | None]
+
+
+def _spoken(tier: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
+    def intervals(clip: Clip) -> tuple[Interval, ...] | None:
+        found = tuple(each for each in clip.tier(tier) if each.label.strip() not in PAUSES)
+        if found:
+            return found
+        return () if _is_sound(clip) else None
+
+    return intervals
+
+
+def _is_sound(clip: Clip) -> bool:
+    sound = clip.attributes.get(SOUND_CLASS)
+    return bool(sound) and sound != SPEECH
+
+
+def _sounds(clip: Clip) -> tuple[Interval, ...] | None:
+    whole = clip.attributes.get(SOUND_CLASS)
+    if not whole and (clip.tier("phones") or clip.tier("words")):
+        whole = SPEECH
+    if events := clip.tier("events"):
+        return events
+    return (Interval(0.0, FOREVER_S, whole),) if whole else None
+
+
+KINDS: Mapping[str, LabelKind] = {
+    kind.name: kind
+    for kind in (
+        LabelKind("phone", "phones", 15, _spoken("phones")),
+        LabelKind("word", "words", 15, _spoken("words")),
+        LabelKind(SOUND_CLASS, "sound classes", 4, _sounds),
+    )
+}
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labels of one kind for every frame of a corpus.
+
+    Attributes:
+        kind: name of the kind.
+        classes: names, in alphabetical order.
+        frame_class: `[t]` int16; index into `classes`, `len(classes)` for frames known to be none of them, −1 dropped.
+        n_intervals: `[c]` labelled stretches of each class.
+        whole_clips: True where labels hold for whole clips, so that shifting them within a clip changes nothing.
+        n_dropped: frames without a label.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    frame_class: npt.NDArray[np.int16]
+    n_intervals: npt.NDArray[np.int64]
+    whole_clips: bool
+    n_dropped: int
+
+
+def label_sets(corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], frame_s: float) -> list[LabelSet]:
+    """Label every frame in every kind for which the corpus has at least two classes or one class and its absence.
+
+    `clip_frames [b]` are the clips' frame counts (of `frame_s` seconds each), `half [b]` the half (0 choose, 1 score) each clip is in: a class
+    needs a quarter of its kind's `min_count` in either half.
+    """
+    sets = (_label_set(kind, corpus, clip_frames, half, frame_s) for kind in KINDS.values())
+    return [each for each in sets if each is not None]
+
+
+def _label_set(
+    kind: LabelKind, corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], frame_s: float
+) -> LabelSet | None:
+    known = [kind.intervals(clip) for clip in corpus]
+    counts: dict[str, list[int]] = {}
+    for intervals, side in zip(known, half, strict=True):
+        for each in intervals or ():
+            counts.setdefault(each.label.strip(), [0, 0])[int(side)] += 1
+    least = kind.min_count / 4
+    classes = tuple(sorted(c for c, n in counts.items() if sum(n) >= kind.min_count and min(n) >= least))
+    index = {name: i for i, name in enumerate(classes)}
+    frame_class = np.full(sum(clip_frames), DROPPED, dtype=np.int16)
+    start = constant = labelled = 0
+    for intervals, n_frames in zip(known, clip_frames, strict=True):
+        if intervals is not None:
+            frames = frame_class[start : start + n_frames]
+            _paint(frames, intervals, index, frame_s)
+            inside = frames[frames >= 0]
+            labelled += bool(intervals)
+            constant += bool(intervals) and len(inside) > 0 and bool((inside == inside[0]).all())
+        start += n_frames
+    present = np.unique(frame_class[frame_class >= 0])
+    if not classes or len(present) < 2:
+        return None
+    return LabelSet(
+        kind=kind.name,
+        classes=classes,
+        frame_class=frame_class,
+        n_intervals=np.array([sum(counts[c]) for c in classes], dtype=np.int64),
+        whole_clips=2 * constant > labelled,
+        n_dropped=int((frame_class < 0).sum()),
+    )
+
+
+def _paint(
+    frames: npt.NDArray[np.int16], intervals: tuple[Interval, ...], index: dict[str, int], frame_s: float
+) -> None:
+    """Write the class of every frame of one clip; a clip where no class occurs is all "none of them"."""
+    if not intervals:
+        frames[:] = len(index)
+    for each in intervals:
+        first = max(0, int(np.ceil(each.start_s / frame_s - 1e-6)))
+        last = max(first, int(np.ceil(each.end_s / frame_s - 1e-6)))
+        frames[first:last] = index.get(each.label.strip(), len(index))
+
+
+def split_clips(corpus: Corpus, clip_frames: list[int], seed: int) -> tuple[npt.NDArray[np.uint8], str]:
+    """Halve the clips, 0 to choose on and 1 to score on, and say what is held out: "speakers" or "clips".
+
+    No speaker is in both halves when there are at least two. Clips without a speaker are dealt one by one, sound class
+    by sound class.
+    """
+    speakers = [clip.speaker for clip in corpus]
+    by_speaker = len({s for s in speakers if s}) >= 2
+    half = np.zeros(len(corpus), dtype=np.uint8)
+    strata: dict[str, list[int]] = {}
+    for i, clip in enumerate(corpus):
+        own = by_speaker and clip.speaker
+        stratum = "" if own else f"sound {clip.attributes.get(SOUND_CLASS, '')}"
+        strata.setdefault(stratum, []).append(i)
+    for members in strata.values():
+        groups = [(by_speaker and speakers[i]) or f"clip {i:09d}" for i in members]
+        weights = [float(clip_frames[i]) for i in members]
+        half[members] = split_groups(groups, weights, seed=seed)
+    return half, "speakers" if by_speaker else "clips"
