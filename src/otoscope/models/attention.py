@@ -43,7 +43,8 @@ def attend(
     """
     site: str | None = getattr(module, _SITE, None)
     if site is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        z, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return z, None
     if scaling is not None and scaling != 1.0:
         query = query * scaling
     tape = current_tape()

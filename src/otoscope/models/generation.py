@@ -85,8 +85,10 @@ class Rules:
         config = module.generation_config
 
         def setting(name: str, default: Any = None) -> Any:
-            value = getattr(config, name, None)
-            return getattr(module.config, name, None) or default if value is None else value
+            for source in (config, module.config):
+                if getattr(source, name, None) is not None:
+                    return getattr(source, name)
+            return default
 
         known = tokenizer.get_vocab()
         no_speech = next((known[name] for name in ("<|nospeech|>", "<|nocaptions|>") if name in known), None)
@@ -95,7 +97,7 @@ class Rules:
         return cls(
             start=setting("decoder_start_token_id", 0),
             end=end[0] if isinstance(end, list) else end,
-            no_timestamps=setting("no_timestamps_token_id"),
+            no_timestamps=setting("no_timestamps_token_id", known.get("<|notimestamps|>")),
             languages={name.strip("<|>"): index for name, index in (setting("lang_to_id") or {}).items()},
             tasks=setting("task_to_id") or {},
             forced={int(at): token for at, token in setting("forced_decoder_ids") or ()},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from otoscope.errors import InputError, OtoscopeError
@@ -19,7 +21,8 @@ from otoscope.errors import InputError, OtoscopeError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BUNDLED = {"pocket": "assets/pocket"}
 
-_HUB_FILES = ["*.json", "*.txt", "model*.safetensors"]
+_HUB_TEXTS = ["*.json", "*.txt"]
+_HUB_WEIGHTS = (["model.safetensors", "model-*.safetensors"], ["pytorch_model.bin", "pytorch_model-*.bin"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +66,10 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_FILES, "pytorch_model*.bin"]))
+        for weights in _HUB_WEIGHTS:
+            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_TEXTS, *weights]))
+            if any(any(folder.glob(pattern)) for pattern in weights):
+                break
         return folder
     except HFValidationError as error:
         raise InputError(f"{name!r} is neither a folder nor a valid name on the Hugging Face Hub.") from error
@@ -86,40 +90,49 @@ def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpo
         OtoscopeError: damaged files, or the Hub cannot be reached.
     """
     from transformers import WhisperForConditionalGeneration, WhisperTokenizer
-    from transformers.utils import logging
 
     from otoscope.models.attention import NAME
     from otoscope.models.families import whisper
 
     label, folder = find_folder(name)
     _check_config(folder)
-    has_safetensors = any(folder.glob("*.safetensors"))
+    safe = _weight_files(folder)[0].suffix == ".safetensors"
+    try:
+        with _quiet_transformers():
+            module, report = WhisperForConditionalGeneration.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=NAME,
+                local_files_only=True,
+                use_safetensors=safe,
+                weights_only=True,
+                output_loading_info=True,
+            )
+            tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise OtoscopeError(f"The checkpoint in {folder} could not be loaded: {_first_line(error)}") from error
+    wrong = sorted(set(report["missing_keys"]) - {"proj_out.weight"})
+    wrong += [str(key) for key in report["mismatched_keys"]]
+    if wrong:
+        raise InputError(f"The checkpoint in {folder} lacks {len(wrong)} weights its config asks for, e.g. {wrong[0]}.")
+    module.eval().requires_grad_(False)
+    return Checkpoint(label, folder, whisper.tap(module), tokenizer)
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and notices off the terminal."""
+    from transformers.utils import logging
+
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        module, report = WhisperForConditionalGeneration.from_pretrained(
-            folder,
-            dtype=dtype,
-            attn_implementation=NAME,
-            local_files_only=True,
-            use_safetensors=has_safetensors,
-            weights_only=True,
-            output_loading_info=True,
-        )
-        tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:
-        raise OtoscopeError(f"The checkpoint in {folder} could not be loaded: {_first_line(error)}") from error
+        yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-    missing = sorted(key for key in report["missing_keys"] if key != "proj_out.weight")
-    if missing or report["mismatched_keys"]:
-        wrong = missing or [str(key) for key in report["mismatched_keys"]]
-        raise InputError(f"The checkpoint in {folder} lacks {len(wrong)} weights its config asks for, e.g. {wrong[0]}.")
-    module.eval().requires_grad_(False)
-    return Checkpoint(label, folder, whisper.tap(module), tokenizer)
 
 
 def _first_line(error: Exception) -> str:
@@ -137,26 +150,32 @@ def _check_config(folder: Path) -> None:
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "whisper":
         raise InputError(f"{folder} holds a {kind!r} model; this release reads Whisper models.")
-    if config.get("encoder_attention_heads", 1) < 1 or config["d_model"] % config["encoder_attention_heads"]:
-        raise InputError(f"{path} asks for heads that do not divide the model's width.")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights: one, or the shards named by an index; safetensors before `.bin`."""
+    for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
+        whole, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            return [folder / shard for shard in sorted(shards)]
+    raise InputError(f"{folder} has no model.safetensors and no pytorch_model.bin; the weights are missing.")
 
 
 def hash_checkpoint(folder: Path) -> str:
     """Return the SHA-256 of a checkpoint's tensors as stored, in order of their names, however they are sharded."""
-    from safetensors import safe_open
-
-    shards = sorted(folder.glob("*.safetensors"))
-    if shards:
-        home = {}
-        for shard in shards:
-            with safe_open(shard, "pt") as file:
-                home.update(dict.fromkeys(file.keys(), shard))
-        opened = {shard: safe_open(shard, "pt") for shard in shards}
-        return hash_tensors((name, opened[home[name]].get_tensor(name)) for name in sorted(home))
-    state: dict[str, Tensor] = {}
-    for part in sorted(folder.glob("pytorch_model*.bin")):
-        state.update(torch.load(part, map_location="cpu", weights_only=True))
-    return hash_tensors(sorted(state.items()))
+    paths = _weight_files(folder)
+    if paths[0].suffix == ".bin":
+        state: dict[str, Tensor] = {}
+        for path in paths:
+            state.update(torch.load(path, map_location="cpu", weights_only=True))
+        return hash_tensors(sorted(state.items()))
+    with contextlib.ExitStack() as stack:
+        shards = [stack.enter_context(safe_open(path, "pt")) for path in paths]
+        home = {name: shard for shard in shards for name in shard.keys()}  # noqa: SIM118 (not a dict)
+        return hash_tensors((name, home[name].get_tensor(name)) for name in sorted(home))
 
 
 def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -164,5 +183,5 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().cpu().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().cpu().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

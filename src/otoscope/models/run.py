@@ -25,19 +25,19 @@ class Run(Mapping[str, Tensor]):
     clip_id: str
     model: str
     dims: Dims
-    values: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
 
     def __getitem__(self, site: str) -> Tensor:
         name = parse_site(site, self.dims).name
-        if name not in self.values:
-            raise InputError(f"This run did not read {name}; it read {', '.join(self.values)}.")
-        return self.values[name]
+        if name not in self.tensors:
+            raise InputError(f"This run did not read {name}; it read {', '.join(self.tensors)}.")
+        return self.tensors[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.values)
+        return iter(self.tensors)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.tensors)
 
     def times_s(self, site: str) -> np.ndarray:
         """Return the seconds at which the frames of `site` are centred, `[frames]`."""
@@ -46,5 +46,5 @@ class Run(Mapping[str, Tensor]):
         return np.arange(frames) / Clock(1.0 / parsed.hz).positions_hz
 
     def __repr__(self) -> str:
-        sites = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.values.items())
+        sites = ", ".join(f"{name} {tuple(value.shape)}" for name, value in self.tensors.items())
         return f"Run({self.clip_id!r} on {self.model}: {sites})"

@@ -6,9 +6,10 @@ Shape letters: `t` frame, `d` model width, `m` mel bin, `h` head, `q` query fram
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 from otoscope.errors import InputError, nearest
 from otoscope.models.dims import Dims
@@ -23,7 +24,7 @@ class SiteKind:
     name: str
     shape: str
     width: str
-    """Size of the last axis, as an expression over `Dims`; `""` for attention maps (as wide as the window)."""
+    """Name of the size in `Dims` of the last axis; empty for attention maps, which are as wide as the window."""
     meaning: str
     hz: int = 50
     """Frames per second along the first axis."""
@@ -60,125 +61,152 @@ class SiteKind:
         return self.name if layer is None else self.name.replace(".L.", f".{layer}.")
 
 
-def _layer_rows(stack: str, absent: str) -> Iterator[SiteKind]:
-    """The rows of one transformer block; aliases are openai-whisper's, Hugging Face's, then TransformerLens' names."""
-
-    def row(
-        kind: str,
-        shape: str,
-        width: str,
-        meaning: str,
-        openai: tuple[str, ...] = (),
-        hf: tuple[str, ...] = (),
-        lens: tuple[str, ...] = (),
-        heads: bool = False,
-    ) -> SiteKind:
-        aliases = [f"{stack}.blocks.L{name}" for name in openai]
-        aliases += [f"{prefix}{stack}.layers.L{name}" for name in hf for prefix in ("", "model.")]
-        aliases += [f"{prefix}blocks.L.{name}" for name in lens for prefix in (f"{stack}.", "") if not absent or prefix]
-        return SiteKind(f"{stack}.L.{kind}", shape, width, meaning, heads=heads, aliases=tuple(aliases), absent=absent)
-
-    flat = "; heads side by side"
-    yield row("resid_pre", "[t, d]", "d_model", "residual stream entering the block", lens=("hook_resid_pre",))
-    yield row(
-        "attn.q", "[t, d]", "d_model", f"query projection, before its scaling by d_head^-1/2{flat}",
-        (".attn.query",), (".self_attn.q_proj",), ("attn.hook_q",), True,
-    )  # fmt: skip
-    yield row(
-        "attn.k", "[t, d]", "d_model", f"key projection{flat}",
-        (".attn.key",), (".self_attn.k_proj",), ("attn.hook_k",), True,
-    )  # fmt: skip
-    yield row(
-        "attn.v", "[t, d]", "d_model", f"value projection{flat}",
-        (".attn.value",), (".self_attn.v_proj",), ("attn.hook_v",), True,
-    )  # fmt: skip
-    yield row(
-        "attn.scores", "[h, q, k]", "", "scaled attention logits, before the softmax",
-        lens=("attn.hook_attn_scores",), heads=True,
-    )  # fmt: skip
-    yield row(
-        "attn.pattern", "[h, q, k]", "", "attention weights, after the softmax",
-        lens=("attn.hook_pattern",), heads=True,
-    )  # fmt: skip
-    yield row(
-        "attn.z", "[t, d]", "d_model", f"pattern @ v, before the output projection{flat}",
-        lens=("attn.hook_z",), heads=True,
-    )  # fmt: skip
-    yield row(
-        "attn.out", "[t, d]", "d_model", "what attention adds to the residual stream",
-        (".attn", ".attn.out"), (".self_attn", ".self_attn.out_proj"), ("hook_attn_out",),
-    )  # fmt: skip
-    yield row(
-        "resid_mid",
-        "[t, d]",
-        "d_model",
-        "residual stream between attention and MLP",
-        lens=("hook_resid_mid",),
-    )
-    yield row(
-        "mlp.in", "[t, d]", "d_model", "normalised input of the MLP",
-        (".mlp_ln",), (".final_layer_norm",), ("ln2.hook_normalized",),
-    )  # fmt: skip
-    yield row(
-        "mlp.pre", "[t, d]", "d_mlp", "hidden units before the non-linearity",
-        (".mlp.0",), (".fc1",), ("mlp.hook_pre",),
-    )  # fmt: skip
-    yield row(
-        "mlp.post", "[t, d]", "d_mlp", "hidden units after the non-linearity: the neurons",
-        (".mlp.1",), (".activation_fn",), ("mlp.hook_post",),
-    )  # fmt: skip
-    yield row(
-        "mlp.out", "[t, d]", "d_model", "what the MLP adds to the residual stream",
-        (".mlp", ".mlp.2"), (".fc2",), ("hook_mlp_out",),
-    )  # fmt: skip
-    yield row(
-        "resid_post",
-        "[t, d]",
-        "d_model",
-        "residual stream leaving the block",
-        ("",),
-        ("",),
-        ("hook_resid_post",),
-    )
+def _block(
+    kind: str,
+    meaning: str,
+    *,
+    width: str = "d_model",
+    heads: bool = False,
+    openai: Sequence[str] = (),
+    hf: Sequence[str] = (),
+    lens: Sequence[str] = (),
+) -> SiteKind:
+    """A row of the encoder's blocks, with its names in openai-whisper, Hugging Face and TransformerLens."""
+    aliases = [f"encoder.blocks.L{name}" for name in openai]
+    aliases += [f"{prefix}encoder.layers.L{name}" for name in hf for prefix in ("", "model.")]
+    aliases += [f"{prefix}blocks.L.{name}" for name in lens for prefix in ("", "encoder.")]
+    shape = "[t, d]" if width else "[h, q, k]"
+    return SiteKind(f"encoder.L.{kind}", shape, width, meaning, heads=heads, aliases=tuple(aliases))
 
 
-def _later(name: str, meaning: str, aliases: tuple[str, ...] = ()) -> SiteKind:
-    return SiteKind(name, "[t, d]", "d_model", meaning, aliases=aliases, absent=_LATER, writable=False)
+_BLOCK_ROWS = (
+    _block("resid_pre", "residual stream entering the block", lens=["hook_resid_pre"]),
+    _block(
+        "attn.q",
+        "query projection, before its scaling by 1/sqrt(width of a head); heads side by side",
+        heads=True,
+        openai=[".attn.query"],
+        hf=[".self_attn.q_proj"],
+        lens=["attn.hook_q"],
+    ),
+    _block(
+        "attn.k",
+        "key projection; heads side by side",
+        heads=True,
+        openai=[".attn.key"],
+        hf=[".self_attn.k_proj"],
+        lens=["attn.hook_k"],
+    ),
+    _block(
+        "attn.v",
+        "value projection; heads side by side",
+        heads=True,
+        openai=[".attn.value"],
+        hf=[".self_attn.v_proj"],
+        lens=["attn.hook_v"],
+    ),
+    _block(
+        "attn.scores",
+        "scaled attention logits, before the softmax",
+        width="",
+        heads=True,
+        lens=["attn.hook_attn_scores"],
+    ),
+    _block("attn.pattern", "attention weights, after the softmax", width="", heads=True, lens=["attn.hook_pattern"]),
+    _block("attn.z", "pattern @ v; heads side by side", heads=True, lens=["attn.hook_z"]),
+    _block(
+        "attn.out",
+        "what attention adds to the residual stream",
+        openai=[".attn", ".attn.out"],
+        hf=[".self_attn", ".self_attn.out_proj"],
+        lens=["hook_attn_out"],
+    ),
+    _block("resid_mid", "residual stream between attention and MLP", lens=["hook_resid_mid"]),
+    _block(
+        "mlp.in",
+        "normalised input of the MLP",
+        openai=[".mlp_ln"],
+        hf=[".final_layer_norm"],
+        lens=["ln2.hook_normalized"],
+    ),
+    _block(
+        "mlp.pre",
+        "hidden units before the non-linearity",
+        width="d_mlp",
+        openai=[".mlp.0"],
+        hf=[".fc1"],
+        lens=["mlp.hook_pre"],
+    ),
+    _block(
+        "mlp.post",
+        "hidden units after the non-linearity: the neurons",
+        width="d_mlp",
+        openai=[".mlp.1"],
+        hf=[".activation_fn"],
+        lens=["mlp.hook_post"],
+    ),
+    _block(
+        "mlp.out",
+        "what the MLP adds to the residual stream",
+        openai=[".mlp", ".mlp.2"],
+        hf=[".fc2"],
+        lens=["hook_mlp_out"],
+    ),
+    _block("resid_post", "residual stream leaving the block", openai=[""], hf=[""], lens=["hook_resid_post"]),
+)
+
+
+def _later(name: str, meaning: str, aliases: tuple[str, ...] = (), shape: str = "[t, d]") -> SiteKind:
+    return SiteKind(name, shape, "d_model", meaning, aliases=aliases, absent=_LATER, writable=False)
+
+
+def _decoder_row(row: SiteKind) -> SiteKind:
+    """The row of the decoder that mirrors one of the encoder's."""
+    aliases = tuple(alias.replace("encoder.", "decoder.") for alias in row.aliases if "encoder." in alias)
+    return _later(row.name.replace("encoder.", "decoder."), row.meaning, aliases, row.shape)
+
+
+def _cross_row(kind: str, meaning: str, openai: str = "", hf: str = "", shape: str = "[t, d]") -> SiteKind:
+    """A row of the decoder's attention to the sound."""
+    aliases = [f"decoder.blocks.L.cross_attn{openai}"] if openai or kind == "out" else []
+    aliases += [f"{prefix}decoder.layers.L.encoder_attn{hf}" for prefix in ("", "model.") if hf or kind == "out"]
+    return _later(f"decoder.L.cross.{kind}", meaning, tuple(aliases), shape)
 
 
 SITES: tuple[SiteKind, ...] = (
     SiteKind("mel", "[t, m]", "n_mels", "log-mel spectrogram, the model's input", hz=100),
     SiteKind(
-        "encoder.conv1", "[t, d]", "d_model", "first convolution, before its GELU", hz=100,
+        "encoder.conv1",
+        "[t, d]",
+        "d_model",
+        "first convolution, before its GELU",
+        hz=100,
         aliases=("model.encoder.conv1",),
     ),
     SiteKind(
-        "encoder.conv2", "[t, d]", "d_model", "second convolution, before its GELU",
-        aliases=("model.encoder.conv2",),
+        "encoder.conv2", "[t, d]", "d_model", "second convolution, before its GELU", aliases=("model.encoder.conv2",)
     ),
     SiteKind("encoder.embed", "[t, d]", "d_model", "convolutions plus positions: the first block's input"),
-    *_layer_rows("encoder", ""),
+    *_BLOCK_ROWS,
     SiteKind(
-        "encoder.ln_post", "[t, d]", "d_model", "final normalised encoder output, read by the decoder",
+        "encoder.ln_post",
+        "[t, d]",
+        "d_model",
+        "final normalised encoder output, read by the decoder",
         aliases=("encoder.layer_norm", "model.encoder.layer_norm"),
     ),
     _later("decoder.embed", "tokens plus positions", ("decoder.token_embedding", "model.decoder.embed_tokens")),
-    *_layer_rows("decoder", _LATER),
-    *(
-        _later(f"decoder.L.cross.{kind}", "attention from text to sound", aliases)
-        for kind, aliases in {
-            "q": ("decoder.blocks.L.cross_attn.query", "model.decoder.layers.L.encoder_attn.q_proj"),
-            "k": ("decoder.blocks.L.cross_attn.key", "model.decoder.layers.L.encoder_attn.k_proj"),
-            "v": ("decoder.blocks.L.cross_attn.value", "model.decoder.layers.L.encoder_attn.v_proj"),
-            "scores": (),
-            "pattern": (),
-            "z": (),
-            "out": ("decoder.blocks.L.cross_attn", "model.decoder.layers.L.encoder_attn"),
-        }.items()
-    ),
+    *(_decoder_row(row) for row in _BLOCK_ROWS),
+    _cross_row("q", "query projection of the text", ".query", ".q_proj"),
+    _cross_row("k", "key projection of the sound", ".key", ".k_proj"),
+    _cross_row("v", "value projection of the sound", ".value", ".v_proj"),
+    _cross_row("scores", "scaled attention logits from text to sound", shape="[h, q, k]"),
+    _cross_row("pattern", "attention weights from text to sound", shape="[h, q, k]"),
+    _cross_row("z", "pattern @ v"),
+    _cross_row("out", "what attention to the sound adds to the residual stream"),
     _later("decoder.ln_post", "final normalised decoder output", ("decoder.ln", "model.decoder.layer_norm")),
     _later("logits", "scores of the next token", ("proj_out",)),
-)  # fmt: skip
+)
 """The table, in the order in which a forward pass meets the sites."""
 
 
@@ -235,28 +263,12 @@ def _grammar() -> tuple[tuple[re.Pattern[str], SiteKind], ...]:
 
 def site_names(dims: Dims) -> list[str]:
     """Return the canonical names of all readable sites of a model, in forward order."""
-    return [
-        row.at(layer)
-        for layer, row in sorted(
-            (
-                (layer, row)
-                for row in SITES
-                if not row.absent
-                for layer in (range(dims.n_layers) if row.layered else (None,))
-            ),
-            key=lambda item: _forward_order(item[1], item[0], dims),
-        )
-    ]
-
-
-def _forward_order(row: SiteKind, layer: int | None, dims: Dims) -> tuple[int, int]:
-    index = SITES.index(row)
-    if layer is not None:
-        return layer, index
-    return (-1, index) if index < SITES.index(_ROW["encoder.L.resid_pre"]) else (dims.n_layers, index)
-
-
-_ROW = {row.name: row for row in SITES}
+    readable = [row for row in SITES if not row.absent]
+    names: list[str] = []
+    for layered, rows in groupby(readable, key=lambda row: row.layered):
+        kinds = list(rows)
+        names += [row.at(layer) for layer in (range(dims.n_layers) if layered else [None]) for row in kinds]
+    return names
 
 
 @lru_cache(maxsize=4096)
