@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ from otoscope.storage import atomic_path, read_json, write_json
 SHARD_FRAMES = 16384
 """A shard is closed with the clip that reaches this many frames (5.5 minutes of sound)."""
 _WORKERS = 2  # threads that decode and compute mel while the model runs
+_WINDOWS_AHEAD = 64  # long clips are not decoded far ahead, so that memory stays bounded
 _BATCH_FLOATS = 750 * 384  # as many activations per layer as a CPU core's cache holds: measured, not derived
 _BATCH_WINDOWS_ON_GPU = 32
 
@@ -64,7 +65,7 @@ def harvest(
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")
     job = {
-        "model": model.name,
+        "model": None,
         "weights_hash": model.weights_hash,
         "compute_dtype": str(model.dtype).removeprefix("torch."),
         "sites": [str(site) for site in chosen],
@@ -84,6 +85,7 @@ def harvest(
     try:
         journal.begin(
             {
+                "model": model.name,
                 "shard_frames": SHARD_FRAMES,
                 "batch_size": _batch_windows(model),
                 "corpus": corpus.name,
@@ -202,7 +204,7 @@ def _prefetched(
     try:
         for clip in clips:
             ahead.append((clip, pool.submit(model.mel_windows, clip)))
-            if len(ahead) > 2 * _WORKERS:
+            while len(ahead) > 2 * _WORKERS or _n_windows_ready(ahead) > _WINDOWS_AHEAD:
                 first, future = ahead.popleft()
                 yield first, *future.result()
         while ahead:
@@ -210,6 +212,10 @@ def _prefetched(
             yield first, *future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _n_windows_ready(ahead: Iterable[tuple[Clip, Future[tuple[torch.Tensor, list[int]]]]]) -> int:
+    return sum(len(future.result()[1]) for _, future in ahead if future.done() and not future.exception())
 
 
 class _Batches:
@@ -240,7 +246,7 @@ class _Batches:
             for (clip_id, _, n_valid), computed, rows in zip(waiting, values[site], stored, strict=True):
                 if not rows[:n_valid].isfinite().all():
                     _refuse_values(site, clip_id, computed[:n_valid], self.dtype)
-                shard.frames.setdefault(site, []).append(rows[:n_valid])
+                shard.frames.setdefault(site, []).append(rows[:n_valid].clone())  # not the padding
 
 
 def _refuse_values(site: str, clip_id: str, computed: torch.Tensor, dtype: torch.dtype) -> None:
@@ -248,7 +254,7 @@ def _refuse_values(site: str, clip_id: str, computed: torch.Tensor, dtype: torch
         raise OtoscopeError(f"The model computes NaN or infinity at {site} for clip {clip_id!r}.")
     raise InputError(
         f"{site} reaches {float(computed.abs().max()):.3g} in clip {clip_id!r}, beyond what "
-        f"{str(dtype).removeprefix('torch.')} can hold; harvest with dtype='bfloat16'."
+        f"{str(dtype).removeprefix('torch.')} can hold; harvest to a new folder with dtype='bfloat16'."
     )
 
 

@@ -15,6 +15,12 @@ from otoscope.errors import InputError, OtoscopeError
 
 FORMAT, VERSION = "otoscope-harvest", 1
 FILE = "journal.jsonl"
+_MEANING = {
+    "weights_hash": "model",
+    "audio_fingerprint": "corpus or other sound",
+    "sites": "choice of sites",
+    "compute_dtype": "arithmetic",
+}
 
 
 class Journal:
@@ -43,12 +49,11 @@ class Journal:
         try:
             _lock(file, folder)
             lines, end = _whole_lines(file)
-            begun = lines[0] if lines and lines[0].get("format") == FORMAT else None
-            if begun is None:
+            if len(lines) < 2 or lines[0].get("format") != FORMAT:  # nothing is lost by starting over
                 journal = cls(folder, dict(job), [], file)
                 journal._cut(0)
                 return journal
-            earlier = dict(begun["job"])
+            earlier = dict(lines[0]["job"])
             check_same_job(folder, earlier, job)
             journal = cls(folder, earlier, lines[1:], file)
             journal._cut(end)
@@ -109,8 +114,8 @@ def check_same_job(folder: Path, earlier: Mapping[str, Any], job: Mapping[str, A
     for key, value in job.items():
         if value is not None and earlier.get(key) != value:
             raise InputError(
-                f"{folder} holds a harvest with another {key.replace('_', ' ')} ({_short(earlier.get(key))} instead of "
-                f"{_short(value)}); harvest to another folder or delete that one."
+                f"{folder} holds a harvest with another {_MEANING.get(key, key)} ({_short(earlier.get(key))} instead "
+                f"of {_short(value)}); harvest to another folder or delete that one."
             )
 
 

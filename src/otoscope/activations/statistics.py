@@ -10,6 +10,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+_BLOCK_FRAMES = 1024
+
 
 @dataclass(frozen=True)
 class SiteStatistics:
@@ -26,9 +28,15 @@ class SiteStatistics:
     @classmethod
     def of(cls, frames: torch.Tensor) -> Self:
         """Return the sums over `frames` `[t, d]`."""
-        exact = frames.to(torch.float64)
-        squares = exact.square().sum(1)
-        return cls(len(frames), exact.sum(0).numpy(), float(squares.sum()), float(squares.sqrt().sum()))
+        total = np.zeros(frames.shape[1])
+        total_square = total_norm = 0.0
+        for block in frames.split(_BLOCK_FRAMES):
+            exact = block.to(torch.float64)
+            squares = exact.square().sum(1)
+            total += exact.sum(0).numpy()
+            total_square += float(squares.sum())
+            total_norm += float(squares.sqrt().sum())
+        return cls(len(frames), total, total_square, total_norm)
 
     def __add__(self, other: SiteStatistics) -> SiteStatistics:
         return SiteStatistics(
