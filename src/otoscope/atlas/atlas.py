@@ -1,4 +1,4 @@
-"""Atlas: the searchable index of one dictionary over one corpus. Opening one reads kilobytes; the rest comes on demand."""
+"""Atlas: the searchable index of one dictionary over one corpus. Opening one reads kilobytes, the rest on demand."""
 
 from __future__ import annotations
 
@@ -166,9 +166,10 @@ class Atlas:
         return find_features(self, label=label, kind=kind, min_f1=min_f1, text=text, sort=sort, limit=limit)
 
     def clip_peaks(self, clip_id: str, top: int = 20) -> pd.DataFrame:
-        """Return the features (at most 32) that a clip excites most, measured by their maximum over the corpus.
+        """Return the features (at most 32) that a clip excites most and other clips do not, best first.
 
-        Columns: feature, frame, time_s, value, share_of_max.
+        Columns: feature, frame and time_s of its peak, value there, share_of_max; score: share_of_max times the share
+        of clips that peak lower.
 
         Raises:
             InputError: no such clip.
@@ -177,7 +178,7 @@ class Atlas:
         if clip is None:
             raise InputError(f"Atlas {self.name!r} has no clip {clip_id!r}{nearest(clip_id, self._clip_index) or '.'}")
         rows = _frame(read_table(self.folder / "peaks.parquet", clip=clip)).drop(columns="clip").head(top)
-        rows.insert(2, "time_s", rows["frame"] * self.meta["frame_s"])
+        rows.insert(2, "time_s", (rows["frame"] * self.meta["frame_s"]).round(6))
         return rows
 
     @cached_property
@@ -222,7 +223,7 @@ class FeatureEntry:
 
     @property
     def labels(self) -> pd.DataFrame:
-        """Classes it detects, best first: label, kind, f1, f1_low, f1_high, ap, auroc, chance, p_value, precision, recall…
+        """Classes it detects, best first, with the columns of `Atlas.features` that describe a label.
 
         The order and the thresholds come from one half of the voices, the figures from the other.
         """
@@ -249,7 +250,7 @@ class FeatureEntry:
             Example(
                 clip_id=ids[row["clip"]],
                 frame=row["frame"],
-                time_s=row["frame"] * frame_s,
+                time_s=round(row["frame"] * frame_s, 6),
                 value=row["value"],
                 kind=kind,
                 decile=row["decile"] if kind == "decile" else None,

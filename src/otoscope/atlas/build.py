@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
@@ -143,7 +144,7 @@ def _index_block(block: Block, job: _Job) -> _Indexed:
     stats = statistics.feature_statistics(*where, len(job.clip_of_frame))
     kept = [
         strongest(Entries(frames[start:stop], values[start:stop]), job.keep)
-        for start, stop in zip(block.indptr[:-1], block.indptr[1:], strict=True)
+        for start, stop in itertools.pairwise(block.indptr)
     ]
     stats["postings_from"] = np.array([floor for _, floor in kept], dtype=np.float32)
     labels, purities = job.labeller.label(ranked)

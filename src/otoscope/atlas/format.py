@@ -1,8 +1,8 @@
 """The files of an atlas: format "otoscope-atlas", version 1.
 
 - `meta.json`: model, dictionary, corpus, site, counts, label kinds, options, and size and SHA-256 of every other file.
-- `features.parquet`: one row per feature, in order. `examples.parquet`, `labels.parquet`: rows sorted by feature, in row
-  groups small enough that one feature is read without the rest.
+- `features.parquet`: one row per feature, in order. `examples.parquet`, `labels.parquet`: rows sorted by feature, in
+  row groups small enough that one feature is read without the rest.
 - `classes.parquet`: the label classes. `clips.parquet`: clip_id, first frame, n_frames, half (0 chose, 1 scored).
 - `peaks.parquet`: the strongest features of every clip, sorted by clip.
 - `postings/`: see `otoscope.atlas.postings`.

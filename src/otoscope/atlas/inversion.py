@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -100,7 +101,7 @@ class Inversion:
         sizes = (indptr[:, first : look + 1] - indptr[:, first : first + 1]).sum(axis=0)
         return first + max(1, int(np.searchsorted(sizes, max_entries, side="right")) - 1)
 
-    def _open(self, name: str, dtype: type[np.generic], size: int) -> npt.NDArray[np.generic]:
+    def _open(self, name: str, dtype: type[Any], size: int) -> npt.NDArray[Any]:
         if size == 0:
             return np.zeros(0, dtype=dtype)
         return np.memmap(self.folder / name, dtype=dtype, mode="r", shape=(size,))
@@ -137,8 +138,8 @@ def _size(path: Path) -> int:
 def _gather(
     first: int,
     pieces: npt.NDArray[np.int64],
-    frames: npt.NDArray[np.generic],
-    values: npt.NDArray[np.generic],
+    frames: npt.NDArray[np.uint32],
+    values: npt.NDArray[np.float32],
 ) -> Block:
     """Concatenate the chunks' `pieces [chunk, feature + 1]` of each feature."""
     indptr = np.concatenate(([0], np.cumsum(np.diff(pieces, axis=1).sum(axis=0)))).astype(np.int64)

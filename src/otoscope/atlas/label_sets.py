@@ -1,8 +1,8 @@
 """What each frame is labelled as: one class per frame and kind, from a corpus's tiers and attributes.
 
-Frame t stands at t times the site's frame length (0.02 s in an encoder) and belongs to the interval that holds that moment. Frames that no interval covers are
-dropped and counted. In a clip of labelled sound without phones or words, it is known that nothing is said: its frames
-count against every phone and word, so that a detector of noise cannot pass for a detector of s.
+Frame t stands at 0.02·t s (0.01·t at the front end) and belongs to the interval that holds that moment. Frames that no
+interval covers are dropped and counted. In a clip of labelled sound without phones or words, it is known that nothing
+is said: its frames count against every phone and word, so that a detector of noise cannot pass for a detector of s.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ class LabelSet:
 def label_sets(corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], frame_s: float) -> list[LabelSet]:
     """Label every frame in every kind for which the corpus has at least two classes or one class and its absence.
 
-    `clip_frames [b]` are the clips' frame counts (of `frame_s` seconds each), `half [b]` the half (0 choose, 1 score) each clip is in: a class
-    needs a quarter of its kind's `min_count` in either half.
+    `clip_frames [b]` are the clips' frame counts, of `frame_s` seconds each; `half [b]` is the half (0 choose, 1 score)
+    each clip is in: a class needs a quarter of its kind's `min_count` in either half.
     """
     sets = (_label_set(kind, corpus, clip_frames, half, frame_s) for kind in KINDS.values())
     return [each for each in sets if each is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,22 +30,46 @@ MAX_CLUSTERS = 512
 """Clips are the clusters of confidence intervals; beyond this number, groups of clips are."""
 PURITY_SHARE, PURITY_MIN_FRAMES = 0.05, 10
 
-Rows = dict[str, npt.NDArray[np.generic]]
+Rows = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class _Null:
-    """Where the scored half's labels lie and how they move; see `scoring.null_hits`."""
+    """Where the scored half's labels lie, clip after clip, and how they move.
+
+    Attributes:
+        position: `[t]` number of each frame among the scored half's labelled frames, −1 elsewhere.
+        clip, start: their clip `[p]` (clips counted anew), and each clip's first frame among them.
+        moves: `[s, clip]` how far each clip's labels rotate; for labels of whole clips, the class each clip is dealt.
+        rings: each clip's labels twice in a row; empty for labels of whole clips.
+        n_positive: `[s, c]` frames of each class after the move.
+        cluster: cluster of each clip, and `cluster_positive [g, c]` the frames of each class in each cluster.
+    """
 
     position: npt.NDArray[np.int32]
     clip: npt.NDArray[np.int32]
     start: npt.NDArray[np.int64]
-    length: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int16]
     moves: npt.NDArray[np.int64]
-    n_positive: npt.NDArray[np.int64]  # [s, c]
+    rings: npt.NDArray[np.int16]
+    n_positive: npt.NDArray[np.int64]
     cluster: npt.NDArray[np.int32]
-    cluster_positive: npt.NDArray[np.int64]  # [g, c]
+    cluster_positive: npt.NDArray[np.int64]
+
+    def hits(
+        self,
+        values: npt.NDArray[np.float32],
+        frames: npt.NDArray[np.uint32],
+        threshold: npt.NDArray[np.float64],
+        wanted: npt.NDArray[np.intp],
+    ) -> npt.NDArray[np.int64]:
+        """Frames `[s, c]` of each wanted class found above its threshold after each move."""
+        hits = np.zeros((len(self.moves), len(threshold)), dtype=np.int64)
+        where = (values, frames, threshold, self.position, self.clip)
+        if len(self.rings):
+            scoring.rotated_hits(*where, self.start, self.rings, self.moves, hits)
+        else:
+            scoring.dealt_hits(*where, wanted, self.moves, hits)
+        return hits
 
 
 class Labeller:
@@ -144,11 +169,7 @@ class Labeller:
             values, frames, threshold, wanted, null.position, null.clip, null.cluster, each.frame_class,
             null.cluster_positive, f1, found, variance,
         )  # fmt: skip
-        moved = np.zeros((len(null.moves), size), dtype=np.int64)
-        scoring.null_hits(
-            values, frames, threshold, null.position, null.clip, null.start, null.length, null.labels, null.moves,
-            each.whole_clips, moved,
-        )  # fmt: skip
+        moved = null.hits(values, frames, threshold, wanted)
         null_f1 = 2 * moved[:, wanted] / np.maximum(found[wanted] + null.n_positive[:, wanted], 1)
         one_frame = 2 / np.maximum(found[wanted] + positive[wanted], 1)
         clusters = (null.cluster_positive[:, wanted] > 0).sum(axis=0)
@@ -254,20 +275,27 @@ def _null(
     _, clip, length = np.unique(clip_of_frame[frames], return_inverse=True, return_counts=True)
     start = np.cumsum(length) - length
     rng = np.random.default_rng([seed, len(labels.classes), len(frames)])
-    if labels.whole_clips:
-        moves = np.stack([rng.permutation(len(length)) for _ in range(n_shifts)])
-    else:
-        least = np.minimum(MIN_SHIFT, length // 4)
-        moves = rng.integers(least, length - least + 1, size=(n_shifts, len(length)))
     size = len(labels.classes) + 1
     held = labels.frame_class[frames]
     cluster = np.arange(len(length), dtype=np.int32) % MAX_CLUSTERS
     cluster_positive = np.zeros((min(len(length), MAX_CLUSTERS), size), dtype=np.int64)
     np.add.at(cluster_positive, (cluster[clip], held), 1)
-    n_positive = np.tile(np.bincount(held, minlength=size), (n_shifts, 1)).astype(np.int64)
     if labels.whole_clips:
-        dealt = held[start]
-        n_positive = np.stack([np.bincount(dealt[row], weights=length, minlength=size) for row in moves]).astype(
-            np.int64
-        )
-    return _Null(position, clip.astype(np.int32), start, length, held, moves, n_positive, cluster, cluster_positive)
+        rings = np.zeros(0, dtype=np.int16)
+        moves = np.stack([held[start][rng.permutation(len(length))] for _ in range(n_shifts)]).astype(np.int64)
+        n_positive = [np.bincount(row, weights=length, minlength=size) for row in moves]
+    else:
+        rings = np.concatenate([np.tile(each, 2) for each in np.split(held, start[1:])])
+        least = np.minimum(MIN_SHIFT, length // 4)
+        moves = rng.integers(least, length - least + 1, size=(n_shifts, len(length)))
+        n_positive = [np.bincount(held, minlength=size)] * n_shifts
+    return _Null(
+        position=position,
+        clip=clip.astype(np.int32),
+        start=start,
+        moves=moves,
+        rings=rings,
+        n_positive=np.stack(n_positive).astype(np.int64),
+        cluster=cluster,
+        cluster_positive=cluster_positive,
+    )

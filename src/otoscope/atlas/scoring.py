@@ -111,7 +111,7 @@ def _count_found(values, frames, frame_class, half, threshold, found_at):  # typ
 @numba.njit(cache=True, nogil=True)
 def purest_class(values, frames, frame_class, half, n_named, share, min_frames):  # type: ignore[no-untyped-def]
     """Most frequent named class among the strongest CHOOSE-half frames, and its share among the SCORE half's."""
-    chosen = -1
+    chosen = np.int64(-1)
     result = np.nan
     for side in (CHOOSE, SCORE):
         active = 0
@@ -141,43 +141,49 @@ def purest_class(values, frames, frame_class, half, n_named, share, min_frames):
 
 
 @numba.njit(cache=True, nogil=True)
-def null_hits(  # type: ignore[no-untyped-def]
-    values, frames, threshold, position, clip, start, length, labels, moves, permute, hits
-):
-    """Count hits `[s, c]` above each class's threshold (inf: not asked for) with the labels moved `s` times.
+def rotated_hits(values, frames, threshold, position, clip, start, rings, moves, hits):  # type: ignore[no-untyped-def]
+    """Count hits `[s, c]` above each class's threshold (inf: not asked for), each clip's labels rotated, `s` times.
 
-    `position [t]` numbers the labelled frames of the SCORE half (−1 elsewhere), which lie clip after clip in `labels`;
-    `clip [p]` is their clip. `moves [s, clip]` is how far each clip's labels rotate or, when `permute` is True, the
-    clip whose labels it gets.
+    `position [t]` numbers the labelled frames of the SCORE half (−1 elsewhere), clip after clip from `start`;
+    `clip [p]` is their clip. `rings` holds each clip's labels twice in a row, so that a rotation by `moves [s, clip]` never wraps.
     """
     lowest = threshold.min()
-    places = np.empty(len(values), dtype=np.int64)
-    strengths = np.empty(len(values), dtype=np.float32)
+    place = np.empty(len(values), dtype=np.int64)
+    home = np.empty(len(values), dtype=np.int32)
+    strength = np.empty(len(values), dtype=np.float32)
     n = 0
     for entry in range(len(values)):
         if values[entry] <= lowest:
             break
-        place = position[frames[entry]]
-        if place >= 0:
-            places[n] = place
-            strengths[n] = values[entry]
+        at = position[frames[entry]]
+        if at >= 0:
+            home[n] = clip[at]
+            place[n] = at + start[home[n]]
+            strength[n] = values[entry]
             n += 1
     for s in range(len(moves)):
         for i in range(n):
-            place = places[i]
-            home = clip[place]
-            offset = place - start[home]
-            if permute:
-                other = moves[s, home]
-                offset = start[other] + offset * length[other] // length[home]
-            else:
-                offset += moves[s, home]
-                if offset >= length[home]:
-                    offset -= length[home]
-                offset += start[home]
-            c = labels[offset]
-            if strengths[i] > threshold[c]:
+            c = rings[place[i] + moves[s, home[i]]]
+            if strength[i] > threshold[c]:
                 hits[s, c] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def dealt_hits(values, frames, threshold, position, clip, wanted, dealt, hits):  # type: ignore[no-untyped-def]
+    """Count hits `[s, c]` of the `wanted` classes with whole clips' labels dealt to other clips: `dealt [s, clip]`."""
+    n_clips = dealt.shape[1]
+    for c in wanted:
+        found = np.zeros(n_clips, dtype=np.int64)
+        for entry in range(len(values)):
+            if values[entry] <= threshold[c]:
+                break
+            at = position[frames[entry]]
+            if at >= 0:
+                found[clip[at]] += 1
+        for s in range(len(dealt)):
+            for each in range(n_clips):
+                if dealt[s, each] == c:
+                    hits[s, c] += found[each]
 
 
 @numba.njit(cache=True, nogil=True)

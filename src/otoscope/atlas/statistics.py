@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +27,7 @@ def rank_entries(
     """
     keys = (np.uint64(0xFFFFFFFF) - values.view(np.uint32).astype(np.uint64)) << np.uint64(32)
     keys |= frames
-    for start, stop in zip(indptr[:-1], indptr[1:], strict=True):
+    for start, stop in itertools.pairwise(indptr):
         keys[start:stop].sort()
     ranked_frames = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
     bits = (np.uint64(0xFFFFFFFF) - (keys >> np.uint64(32))).astype(np.uint32)

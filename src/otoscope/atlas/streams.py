@@ -95,5 +95,6 @@ def _from_model(model: SpeechModel, dictionary: Dictionary) -> FrameStream:
 def _check_width(width: int, dictionary: Dictionary) -> None:
     if width != dictionary.d_in:
         raise InputError(
-            f"Dictionary {dictionary.name!r} reads frames of width {dictionary.d_in}, but {dictionary.site} is {width} wide here."
+            f"Dictionary {dictionary.name!r} reads frames of width {dictionary.d_in}, "
+            f"but {dictionary.site} is {width} wide here."
         )

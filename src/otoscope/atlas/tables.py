@@ -105,7 +105,7 @@ def _ranked_labels(rows: Rows) -> Rows:
     return rows
 
 
-def _rank_within(groups: npt.NDArray[np.generic]) -> npt.NDArray[np.int32]:
+def _rank_within(groups: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     """Position of each entry within its run of equal `groups`."""
     index = np.arange(len(groups))
     new = np.concatenate(([True], groups[1:] != groups[:-1]))[: len(groups)]

@@ -2,6 +2,37 @@
 
 from __future__ import annotations
 
+from otoscope.evaluation.held_out import BestUnits, best_units, held_out_purity
 from otoscope.evaluation.reconstruction import Reconstruction, reconstruction
+from otoscope.evaluation.selectivity import (
+    Detection,
+    Purity,
+    auroc,
+    auroc_matrix,
+    average_precision,
+    benjamini_hochberg,
+    circular_shift,
+    f1_at,
+    f1_max,
+    purity,
+    split_groups,
+)
 
-__all__ = ["Reconstruction", "reconstruction"]
+__all__ = [
+    "BestUnits",
+    "Detection",
+    "Purity",
+    "Reconstruction",
+    "auroc",
+    "auroc_matrix",
+    "average_precision",
+    "benjamini_hochberg",
+    "best_units",
+    "circular_shift",
+    "f1_at",
+    "f1_max",
+    "held_out_purity",
+    "purity",
+    "reconstruction",
+    "split_groups",
+]

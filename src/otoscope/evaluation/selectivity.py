@@ -111,29 +111,37 @@ def purity(
     return Purity(chosen, hits / int(counts.sum()))
 
 
-def auroc_matrix(values: Floats, labels: Ints, n_classes: int) -> npt.NDArray[np.float32]:
-    """AUROC of every unit for every class against the other labelled frames: `values [t, u]` → `[u, c]`.
+def auroc_matrix(values: Floats, labels: Sequence[Ints], n_classes: int) -> npt.NDArray[np.float32]:
+    """AUROC of every unit for every class against the other labelled frames, under several labellings at once.
 
-    One sort per unit; equal to `auroc` of each pair. NaN for classes without frames.
+    `values [t, u]` and `r` labellings `[t]` that cover the same frames give `[r, u, c]`, equal to `auroc` of each pair;
+    NaN for classes without frames. Sorting each unit once serves the true labels and every shifted copy of them.
     """
-    kept = labels >= 0
-    values, labels = values[kept], labels[kept]
-    n = len(labels)
-    sizes = np.bincount(labels, minlength=n_classes).astype(np.float64)
-    scores = np.full((values.shape[1], n_classes), np.nan, dtype=np.float32)
-    ok = (sizes > 0) & (sizes < n)
+    kept = labels[0] >= 0
+    if any(((other >= 0) != kept).any() for other in labels):
+        raise ValueError("the labellings must cover the same frames")
+    values, labels = values[kept], [each[kept] for each in labels]
+    n = len(values)
+    sizes = np.stack([np.bincount(each, minlength=n_classes) for each in labels]).astype(np.float64)
+    pairs = sizes * (n - sizes)
+    scores = np.full((len(labels), values.shape[1], n_classes), np.nan, dtype=np.float32)
     for unit in range(values.shape[1]):
-        column = np.ascontiguousarray(values[:, unit])
-        order = np.argsort(column)
-        column = column[order]
-        first = np.concatenate(([True], column[1:] != column[:-1]))
-        starts = np.flatnonzero(first)
-        mean_rank = (starts + np.append(starts[1:], n) + 1) / 2  # ranks from 1, ties share their mean
-        ranks = mean_rank[np.cumsum(first) - 1]
-        rank_sum = np.bincount(labels[order], weights=ranks, minlength=n_classes)
-        wins = rank_sum - sizes * (sizes + 1) / 2
-        scores[unit, ok] = wins[ok] / (sizes[ok] * (n - sizes[ok]))
+        order, ranks = _mean_ranks(values[:, unit])
+        for r, each in enumerate(labels):
+            rank_sum = np.bincount(each[order], weights=ranks, minlength=n_classes)
+            wins = rank_sum - sizes[r] * (sizes[r] + 1) / 2
+            np.divide(wins, pairs[r], out=scores[r, unit], where=pairs[r] > 0, casting="same_kind")
     return scores
+
+
+def _mean_ranks(column: Floats) -> tuple[Ints, Floats]:
+    """The order that sorts a column, and the ranks (from 1, ties share their mean) in that order."""
+    order = np.argsort(column)
+    column = column[order]
+    first = np.concatenate(([True], column[1:] != column[:-1]))[: len(column)]
+    starts = np.flatnonzero(first)
+    mean_rank = (starts + np.append(starts[1:], len(column)) + 1) / 2
+    return order, mean_rank[np.cumsum(first) - 1]
 
 
 def circular_shift(labels: Ints, clip_starts: Ints, *, seed: int, min_shift: int = 50) -> Ints:
