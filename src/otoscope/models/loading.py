@@ -49,7 +49,7 @@ def find_folder(name: str | os.PathLike[str]) -> tuple[str, Path]:
             raise OtoscopeError(f"The bundled model {text!r} is missing from this installation; reinstall otoscope.")
         return text, folder
     folder = Path(text).expanduser()
-    if folder.is_dir():
+    if text and folder.is_dir():
         return folder.resolve().name, folder.resolve()
     if folder.is_file():
         raise InputError(f"{text} is a file; give the folder of a Hugging Face checkpoint (with its config.json).")

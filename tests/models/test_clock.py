@@ -1,0 +1,42 @@
+"""The clock: which moment a frame stands for."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otoscope.models import Clock
+
+CLOCK = Clock()
+frames = st.integers(0, 400_000)
+
+
+@given(frames)
+def test_a_frame_is_the_one_nearest_to_its_own_time(frame: int) -> None:
+    assert CLOCK.frame(CLOCK.time_s(frame)) == frame
+
+
+@given(frames)
+def test_whole_frames_are_counted_without_rounding_up(count: int) -> None:
+    assert CLOCK.n_frames(count * 0.02) == count
+    assert CLOCK.n_frames(count * 0.02 + 0.001) == count + 1
+
+
+@given(st.floats(0, 1000), st.floats(0.001, 1000))
+def test_a_span_holds_the_centres_inside_it(start_s: float, length_s: float) -> None:
+    first, stop = CLOCK.span(start_s, start_s + length_s)
+    assert first < stop
+    if stop - first > 1:
+        assert CLOCK.time_s(first) >= start_s - 1e-6
+        assert CLOCK.time_s(stop - 1) < start_s + length_s + 1e-6
+
+
+@given(frames, st.integers(1, 500))
+def test_neighbouring_spans_share_no_frame(frame: int, count: int) -> None:
+    middle_s = CLOCK.time_s(frame + count)
+    assert CLOCK.span(CLOCK.time_s(frame), middle_s)[1] == CLOCK.span(middle_s, middle_s + 0.1)[0]
+
+
+def test_whisper_runs_at_fifty_positions_a_second() -> None:
+    assert CLOCK.positions_hz == 50
+    assert CLOCK.time_s(1499) == 29.98
