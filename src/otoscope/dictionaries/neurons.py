@@ -27,9 +27,7 @@ class Neurons(Dictionary):
     kind: ClassVar[str] = "neurons"
     dense: ClassVar[bool] = True
 
-    def __init__(
-        self, site: str, d: int, *, name: str = "neurons", metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, site: str, d: int, *, name: str = "neurons", metadata: Mapping[str, Any] | None = None) -> None:
         super().__init__(name=name, site=site, d_in=d, n_features=2 * d, metadata=metadata)
 
     def encode(self, x: Tensor) -> SparseCode:
@@ -65,9 +63,7 @@ class Neurons(Dictionary):
         return {"d_in": self.d_in, "d_sae": self.n_features}
 
     @classmethod
-    def from_saved(
-        cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str, site: str
-    ) -> Neurons:
+    def from_saved(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor], *, name: str, site: str) -> Neurons:
         """Build the neurons of a saved width."""
         return cls(site, int(config["d_in"]), name=name)
 

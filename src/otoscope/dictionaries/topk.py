@@ -14,11 +14,21 @@ import torch
 from torch import Tensor
 
 from otoscope.dictionaries.dictionary import Dictionary
-from otoscope.dictionaries.kernels import encode_top_k, feature_sums, gather_dot, scatter_outer, sparse_decode
+from otoscope.dictionaries.kernels import (
+    encode_top_k,
+    fast_bfloat16,
+    feature_sums,
+    gather_dot,
+    scatter_outer,
+    sparse_decode,
+)
 from otoscope.dictionaries.registry import register
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.training.learner import Learner, TrainingPlan
 from otoscope.errors import InputError
+
+WORTH_A_SHORTLIST = 2**20
+"""Weights of the encoder (`n · d`) from which candidates are found in bfloat16 where the CPU multiplies it."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,7 @@ class TopKDictionary(Dictionary):
         n, d = decoder.shape
         shapes = [list(tensor.shape) for tensor in (encoder, encoder_bias, decoder_bias)]
         if shapes != [[n, d], [n], [d]]:
-            raise InputError(
-                f"The weights of a TopK dictionary do not fit together: {shapes} beside {[n, d]}."
-            )
+            raise InputError(f"The weights of a TopK dictionary do not fit together: {shapes} beside {[n, d]}.")
         if not 1 <= k <= n:
             raise InputError(f"k must be between 1 and the {n} features, got {k}.")
         super().__init__(name=name, site=site, d_in=d, n_features=n, metadata=metadata)
@@ -172,6 +180,7 @@ class TopKLearner(Learner):
         self.state = {"silent_frames": torch.zeros(n, dtype=torch.int64, device=plan.device)}
         self.k_aux = min(spec.k_aux or d // 2, n)
         default = min(10_000_000, max(plan.total_frames // 20, 1))
+        self.shortlist = plan.device.type == "cpu" and n * d >= WORTH_A_SHORTLIST and fast_bfloat16()
         self.dead_after = default if spec.dead_after_frames is None else spec.dead_after_frames
 
     @torch.no_grad()
@@ -180,11 +189,15 @@ class TopKLearner(Learner):
         decoder, bias = self.parameters["decoder"], self.parameters["decoder_bias"]
         centred = x - bias
         values, indices = encode_top_k(
-            centred, self.parameters["encoder"], self.parameters["encoder_bias"], self.k_at(step)
+            centred,
+            self.parameters["encoder"],
+            self.parameters["encoder_bias"],
+            self.k_at(step),
+            shortlist=self.shortlist,
         )
         residual = centred - sparse_decode(values, indices, decoder)
-        error = residual.square().sum()
-        variance = (x - x.mean(dim=0)).square().sum().clamp_min(1e-12)
+        error = _sum_of_squares(residual)
+        variance = (_sum_of_squares(x) - x.sum(dim=0).square().sum() / len(x)).clamp_min(1e-12)
         by_output = residual * (-2 / variance)
         gradients = self._through_code(by_output, values, indices, centred)
         gradients["decoder_bias"] += by_output.sum(dim=0)
@@ -218,11 +231,9 @@ class TopKLearner(Learner):
         extra = self._through_code(miss * (2 * weight), values, indices, centred)
         for name, gradient in extra.items():
             gradients[name] += gradient
-        return weight * miss.square().sum()
+        return weight * _sum_of_squares(miss)
 
-    def _through_code(
-        self, by_output: Tensor, values: Tensor, indices: Tensor, centred: Tensor
-    ) -> dict[str, Tensor]:
+    def _through_code(self, by_output: Tensor, values: Tensor, indices: Tensor, centred: Tensor) -> dict[str, Tensor]:
         """Carry a gradient `[t, d]` at a sparse reconstruction back to all parameters behind it."""
         n = self.spec.n_features
         by_value = gather_dot(by_output, indices, self.parameters["decoder"]) * (values > 0)
@@ -235,9 +246,8 @@ class TopKLearner(Learner):
         }
 
     def _count_silence(self, values: Tensor, indices: Tensor, frames: int) -> None:
-        silent = self.state["silent_frames"]
-        silent += frames
-        silent[indices[values > 0].long()] = 0
+        fired = feature_sums(values, indices, self.spec.n_features) > 0  # values are never negative
+        self.state["silent_frames"].add_(frames).masked_fill_(fired, 0)
 
     def k_at(self, step: int) -> int:
         """Return the number of active features at `step`."""
@@ -269,3 +279,7 @@ class TopKLearner(Learner):
             site=site,
             name=name,
         )
+
+
+def _sum_of_squares(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x).square()

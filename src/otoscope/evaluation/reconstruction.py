@@ -45,9 +45,7 @@ class ClipFrames(Protocol):
     def read(self, site: str, start: int = 0, stop: int | None = None) -> np.ndarray: ...
 
 
-def reconstruction(
-    dictionary: Dictionary, store: ClipFrames, clips: Collection[str] | None = None
-) -> Reconstruction:
+def reconstruction(dictionary: Dictionary, store: ClipFrames, clips: Collection[str] | None = None) -> Reconstruction:
     """Measure `dictionary` on the frames of `clips` (ids; None: all clips), in one pass with 64-bit sums.
 
     Raises:

@@ -53,9 +53,7 @@ def save_dictionary(
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in dictionary.tensors().items()}
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS)
-        (temporary / CONFIG).write_text(
-            json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        (temporary / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for name, text in (texts or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
 
@@ -100,7 +98,5 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
         raise OtoscopeError(f"{path} is damaged: expected an object.")
     for key in ("normalize_activations", "reshape_activations"):
         if config.get(key, "none") != "none":
-            raise OtoscopeError(
-                f"{folder} wants {key} = {config[key]!r}, which is not supported; fold it first."
-            )
+            raise OtoscopeError(f"{folder} wants {key} = {config[key]!r}, which is not supported; fold it first.")
     return config

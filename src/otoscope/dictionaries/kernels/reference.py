@@ -22,9 +22,7 @@ def top_k(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def sparse_decode(values: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """Return `Σ_k values[t, k] · rows[indices[t, k]]` as `[t, d]`."""
-    return torch.nn.functional.embedding_bag(
-        indices.long(), rows, per_sample_weights=values.to(rows.dtype), mode="sum"
-    )
+    return torch.nn.functional.embedding_bag(indices.long(), rows, per_sample_weights=values.to(rows.dtype), mode="sum")
 
 
 def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:

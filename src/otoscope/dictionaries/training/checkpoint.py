@@ -42,9 +42,7 @@ def load_checkpoint(path: Path, settings: dict[str, Any]) -> tuple[int, dict[str
                 return None
             return int(header["step"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise OtoscopeError(
-            f"{path} is damaged ({error}); delete it to start this training afresh."
-        ) from error
+        raise OtoscopeError(f"{path} is damaged ({error}); delete it to start this training afresh.") from error
 
 
 def _canonical(settings: dict[str, Any]) -> str:

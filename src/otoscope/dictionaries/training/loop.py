@@ -66,7 +66,7 @@ def train(
 ) -> Dictionary:
     """Train a dictionary on the activations of one site.
 
-    Activations are centred and scaled to a mean norm of √d with the store's statistics, and that is folded into the
+    Activations are centred and scaled to a mean squared length of d with the store's statistics, and that is folded into the
     weights at the end: the dictionary takes raw activations. Adam (Kingma and Ba 2015) with the gradient clipped at
     norm 1; the learning rate warms up, stays, and falls to 0 over the last fifth.
 
@@ -114,6 +114,45 @@ def train(
     return run.finish(spec, last)
 
 
+class Optimiser:
+    """Adam on a learner's parameters: one call is one whole training step."""
+
+    def __init__(self, learner: Learner, lr: float) -> None:
+        self.learner = learner
+        self.adam = torch.optim.Adam(list(learner.parameters.values()), lr=lr, fused=True)
+
+    def step(self, x: Tensor, step: int, lr: float) -> dict[str, Tensor]:
+        """Learn from one batch `[t, d]`; return its metrics."""
+        gradients, metrics = self.learner.gradients(x, step)
+        self.learner.project(gradients)
+        for name, parameter in self.learner.parameters.items():
+            parameter.grad = gradients[name]
+        torch.nn.utils.clip_grad_norm_(self.learner.parameters.values(), CLIP_NORM)
+        for group in self.adam.param_groups:
+            group["lr"] = lr
+        self.adam.step()
+        self.learner.constrain()
+        return metrics
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments of all parameters, by name, for a checkpoint."""
+        return {
+            f"{name}.{moment}": value
+            for name, parameter in self.learner.parameters.items()
+            for moment, value in self.adam.state[parameter].items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up the moments that `tensors()` returned."""
+        for name, parameter in self.learner.parameters.items():
+            prefix = f"{name}."
+            self.adam.state[parameter] = {
+                key.removeprefix(prefix): value.to(parameter.device)
+                for key, value in tensors.items()
+                if key.startswith(prefix)
+            }
+
+
 class _Run:
     """One training run: its learner, optimiser and files."""
 
@@ -135,7 +174,7 @@ class _Run:
         self.site: str = settings["site"]
         self.mean = torch.as_tensor(store.mean(self.site), dtype=torch.float64)
         self.scale = float(store.scale(self.site))
-        self.adam = torch.optim.Adam(list(learner.parameters.values()), lr=settings["lr"], fused=True)
+        self.optimiser = Optimiser(learner, settings["lr"])
         self.step, self.epoch, self.batch = 0, 0, 0
         self.log: list[str] = []
         self.work = None if folder is None else folder.parent / f".{folder.name}.training"
@@ -146,30 +185,19 @@ class _Run:
         """Do the steps that are left; return the last metrics."""
         steps = self.plan.steps
         log_every, save_every = max(steps // LOG_POINTS, 1), max(steps // CHECKPOINTS, 1)
-        offset, scale = self.mean.float().to(self.plan.device), self.scale
+        offset = self.mean.float().to(self.plan.device)
         with track("train", steps, progress, unit="steps", done=self.step) as advance:
             for x in self._batches(steps - self.step):
-                rate, metrics = self._one_step((x.to(self.plan.device).float() - offset) * scale)
+                rate = learning_rate(self.step, steps, self.settings["lr"])
+                x = (x.to(self.plan.device).float() - offset) * self.scale
+                metrics = self.optimiser.step(x, self.step, rate)
+                self.step += 1
                 if self.step % log_every == 0 or self.step == steps:
                     self._write_metrics(rate, metrics)
                 if self.work is not None and self.step % save_every == 0:
                     self._save(self.work)
                 advance(1)
         return dict(json.loads(self.log[-1])) if self.log else {}
-
-    def _one_step(self, x: Tensor) -> tuple[float, dict[str, Tensor]]:
-        rate = learning_rate(self.step, self.plan.steps, self.settings["lr"])
-        gradients, metrics = self.learner.gradients(x, self.step)
-        self.learner.project(gradients)
-        for name, parameter in self.learner.parameters.items():
-            parameter.grad = gradients[name]
-        torch.nn.utils.clip_grad_norm_(self.learner.parameters.values(), CLIP_NORM)
-        for group in self.adam.param_groups:
-            group["lr"] = rate
-        self.adam.step()
-        self.learner.constrain()
-        self.step += 1
-        return rate, metrics
 
     def _batches(self, count: int) -> Iterator[Tensor]:
         """Yield `count` batches from the place where the run is, epoch after epoch."""
@@ -197,9 +225,7 @@ class _Run:
     def _save(self, work: Path) -> None:
         tensors = {f"parameters.{key}": value for key, value in self.learner.parameters.items()}
         tensors |= {f"state.{key}": value for key, value in self.learner.state.items()}
-        for key, parameter in self.learner.parameters.items():
-            for moment, value in self.adam.state[parameter].items():
-                tensors[f"adam.{key}.{moment}"] = value
+        tensors |= {f"adam.{key}": value for key, value in self.optimiser.tensors().items()}
         tensors["position"] = torch.tensor([self.epoch, self.batch])
         save_checkpoint(work / "checkpoint.safetensors", self.step, self.settings, tensors)
 
@@ -214,12 +240,8 @@ class _Run:
         self.epoch, self.batch = (int(value) for value in tensors["position"])
         for key, parameter in self.learner.parameters.items():
             parameter.copy_(tensors[f"parameters.{key}"])
-            prefix = f"adam.{key}."
-            self.adam.state[parameter] = {
-                name.removeprefix(prefix): value.to(parameter.device)
-                for name, value in tensors.items()
-                if name.startswith(prefix)
-            }
+        moments = {key.removeprefix("adam."): v for key, v in tensors.items() if key.startswith("adam.")}
+        self.optimiser.restore(moments)
         for key, value in self.learner.state.items():
             value.copy_(tensors[f"state.{key}"])
         lines = (work / METRICS).read_text(encoding="utf-8").splitlines() if (work / METRICS).exists() else []
@@ -246,9 +268,7 @@ def _site(store: FrameSource, site: str | None) -> str:
     if site is None:
         if len(sites) == 1:
             return sites[0]
-        raise InputError(
-            f"The store has several sites ({', '.join(sites)}); say which one to train on with site=."
-        )
+        raise InputError(f"The store has several sites ({', '.join(sites)}); say which one to train on with site=.")
     if str(site) not in sites:
         close = nearest(str(site), sites) or f"; it has {', '.join(sites)}"
         raise InputError(f"The store has no site {str(site)!r}{close}")

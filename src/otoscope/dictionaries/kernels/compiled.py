@@ -1,0 +1,199 @@
+"""The sparse operations that gain from being compiled for the CPU (numba), float32; `reference.py` defines them.
+
+Every function works on a range of rows without the interpreter lock, so that threads share the work by ranges and the
+result does not depend on their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 8
+RANKED = 1024
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+TINY = np.float32(np.finfo(np.float32).tiny)
+ROWS_PER_THREAD = 256
+
+_jit = numba.njit(nogil=True, cache=True, boundscheck=False, fastmath={"nnan", "nsz", "reassoc", "contract"})
+
+
+def top_k(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the `k` largest positive entries per row, values falling; the lower index wins among equals."""
+    values = torch.empty(len(pre), k)
+    indices = torch.empty(len(pre), k, dtype=torch.int32)
+    _share(_top_k, len(pre), pre.contiguous().numpy(), k, values.numpy(), indices.numpy())
+    return values, indices
+
+
+def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
+    """Return `x[t] · rows[indices[t, k]]`."""
+    result = torch.empty(indices.shape)
+    _share(_gather_dot, len(x), *_arrays(x, indices, rows), result.numpy())
+    return result
+
+
+def scatter_outer(values: Tensor, indices: Tensor, x: Tensor, n: int) -> Tensor:
+    """Return `[n, d]` with `Σ values[t, k] · x[t]` over the entries of each feature."""
+    starts, frames, weights = (torch.from_numpy(a) for a in _by_feature(*_arrays(values, indices), n))
+    return torch.nn.functional.embedding_bag(
+        frames, x, starts, per_sample_weights=weights, mode="sum", include_last_offset=True
+    )
+
+
+def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="otoscope-kernel")
+
+
+def _share(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
+    """Run `kernel(start, stop, *arguments)` over `range(count)`, split among torch's number of threads."""
+    threads = min(torch.get_num_threads(), -(-count // ROWS_PER_THREAD))
+    if threads <= 1:
+        kernel(0, count, *arguments)
+        return
+    edges = [count * part // threads for part in range(threads + 1)]
+    jobs = [_pool(threads).submit(kernel, a, b, *arguments) for a, b in zip(edges, edges[1:], strict=False)]
+    for job in jobs:
+        job.result()
+
+
+@_jit
+def _block_maxima(row: Any, n: int, maxima: Any) -> None:
+    full = n // BLOCK
+    for b in range(full):
+        largest = row[b * BLOCK]
+        for i in range(1, BLOCK):
+            largest = max(largest, row[b * BLOCK + i])
+        maxima[b] = largest
+    if full * BLOCK < n:
+        largest = row[full * BLOCK]
+        for i in range(full * BLOCK + 1, n):
+            largest = max(largest, row[i])
+        maxima[full] = largest
+
+
+@_jit
+def _limit(maxima: Any, k: int) -> Any:
+    """Return a high number that `k` of `maxima` reach, found by bisection; `TINY` if fewer are positive."""
+    low, high = TINY, ZERO
+    for b in range(maxima.shape[0]):
+        high = max(high, maxima[b])
+    for _ in range(14):
+        middle = HALF * (low + high)
+        count = ZERO  # counted in float32: vector registers hold twice as many as of numba's int64
+        for b in range(maxima.shape[0]):
+            count += ONE if maxima[b] >= middle else ZERO
+        if count >= k:
+            low = middle
+            if count == k:
+                break
+        else:
+            high = middle
+    return low
+
+
+@_jit
+def _insert_sorted(found: Any, where: Any, count: int, k: int, values: Any, indices: Any) -> None:
+    filled = 0
+    for a in range(count):
+        value = found[a]
+        if filled == k and value <= values[k - 1]:
+            continue
+        filled = min(filled + 1, k)
+        j = filled - 1
+        while j > 0 and values[j - 1] < value:
+            values[j], indices[j] = values[j - 1], indices[j - 1]
+            j -= 1
+        values[j], indices[j] = value, where[a]
+
+
+@_jit
+def _write_sorted(found: Any, where: Any, count: int, k: int, values: Any, indices: Any) -> None:
+    """Write the `k` largest of `found[:count]`, falling; ranks are counted, which needs no branches."""
+    if count > RANKED:
+        _insert_sorted(found, where, count, k, values, indices)
+        return
+    padded = (count + 63) // 64 * 64
+    found[count:padded] = -np.inf
+    for a in range(count):
+        value, larger = found[a], ZERO
+        for b in range(padded):
+            larger += ONE if found[b] > value else ZERO
+        rank = int(larger)
+        while rank < k and values[rank] == value:
+            rank += 1
+        if rank < k:
+            values[rank], indices[rank] = value, where[a]
+
+
+@_jit
+def _top_k(start: int, stop: int, pre: Any, k: int, values: Any, indices: Any) -> None:
+    # If k blocks have a maximum of at least `limit`, so have k entries: only entries that reach it can be among the
+    # k largest, and only those blocks hold any.
+    n = pre.shape[1]
+    maxima = np.empty((n + BLOCK - 1) // BLOCK, np.float32)
+    found = np.empty(n + 64, np.float32)
+    where = np.empty(n + 64, np.int32)
+    for t in range(start, stop):
+        row = pre[t]
+        _block_maxima(row, n, maxima)
+        limit = _limit(maxima, k)
+        count = 0
+        for b in range(maxima.shape[0]):
+            if maxima[b] >= limit:
+                for i in range(b * BLOCK, min((b + 1) * BLOCK, n)):
+                    if row[i] >= limit:
+                        found[count], where[count] = row[i], i
+                        count += 1
+        values[t] = ZERO
+        indices[t] = 0
+        _write_sorted(found, where, count, k, values[t], indices[t])
+
+
+@_jit
+def _gather_dot(start: int, stop: int, x: Any, indices: Any, rows: Any, result: Any) -> None:
+    d = rows.shape[1]
+    for t in range(start, stop):
+        frame = x[t]
+        for j in range(indices.shape[1]):
+            row = rows[indices[t, j]]
+            total = np.float32(0)
+            for c in range(d):
+                total += frame[c] * row[c]
+            result[t, j] = total
+
+
+@_jit
+def _by_feature(values: Any, indices: Any, n: int) -> tuple[Any, Any, Any]:
+    """Sort the non-zero entries by feature, then frame: where each feature starts, and frames and values of entries."""
+    starts = np.zeros(n + 1, np.int64)
+    t, k = values.shape
+    for i in range(t):
+        for j in range(k):
+            if values[i, j] != 0:
+                starts[indices[i, j] + 1] += 1
+    for f in range(n):
+        starts[f + 1] += starts[f]
+    frames = np.empty(starts[n], np.int64)
+    weights = np.empty(starts[n], np.float32)
+    place = starts[:-1].copy()
+    for i in range(t):
+        for j in range(k):
+            if values[i, j] != 0:
+                entry = place[indices[i, j]]
+                frames[entry] = i
+                weights[entry] = values[i, j]
+                place[indices[i, j]] += 1
+    return starts, frames, weights

@@ -1,0 +1,68 @@
+"""Dense encoder, sparse result: pre-activations live for one block of frames only, so that they stay in the cache."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from otoscope.dictionaries.kernels.dispatch import gather_dot, top_k
+
+FRAMES = {"cpu": 256}
+FRAMES_ELSEWHERE = 8192
+SPARE = 8
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@torch.no_grad()
+def encode_top_k(x: Tensor, rows: Tensor, bias: Tensor, k: int, *, shortlist: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the `k` largest positive entries of `x @ rowsᵀ + bias`: values and int32 indices `[t, k]`.
+
+    Args:
+        x: frames `[t, d]`.
+        rows: `[n, d]`.
+        bias: `[n]`.
+        k: entries to keep per frame.
+        shortlist: find slightly more than `k` candidates in bfloat16 and compute only those in full precision. Twice as
+            fast where the hardware multiplies bfloat16; values are exact, and a feature is missed only where
+            bfloat16 puts it more than 8 places below the k-th.
+    """
+    if not len(x):
+        return x.new_zeros(0, k), x.new_zeros(0, k, dtype=torch.int32)
+    blocks = x.split(FRAMES.get(x.device.type, FRAMES_ELSEWHERE))
+    if shortlist and k + SPARE < len(rows):
+        columns16, bias16 = rows.bfloat16().T, bias.bfloat16()
+        rough16 = torch.empty(len(blocks[0]), len(rows), dtype=torch.bfloat16, device=x.device)
+        rough = torch.empty_like(rough16, dtype=torch.float32)
+        parts = []
+        for block in blocks:
+            torch.addmm(bias16, block.bfloat16(), columns16, out=rough16[: len(block)])
+            parts.append(_rescored(block, rows, bias, k, rough[: len(block)].copy_(rough16[: len(block)])))
+    else:
+        parts = [top_k(_linear(block, rows, bias), k) for block in blocks]
+    return torch.cat([values for values, _ in parts]), torch.cat([indices for _, indices in parts])
+
+
+def _rescored(x: Tensor, rows: Tensor, bias: Tensor, k: int, rough: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the exact top `k` among the features that are strongest in `rough` `[t, n]`."""
+    guesses, candidates = top_k(rough, k + SPARE)
+    exact = gather_dot(x, candidates, rows) + bias[candidates.long()]
+    values, places = top_k(torch.where(guesses > 0, exact, 0), k)
+    return values, torch.where(values > 0, candidates.gather(1, places.long()), 0)
+
+
+def _linear(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    """Return `x @ rowsᵀ + bias`. oneDNN's product is 1.5 to 2 times as fast as torch's default (MKL) on AMD."""
+    if _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, rows, bias, "none", [], "")
+        return result
+    return F.linear(x, rows, bias)
+
+
+@cache
+def fast_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
