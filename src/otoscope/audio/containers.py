@@ -19,7 +19,7 @@ MAX_BYTES = 200 * 2**20
 """The largest recording accepted as bytes (an upload)."""
 
 Source = str | os.PathLike[str] | bytes
-_BLOCK_SAMPLES = 1 << 20  # samples of all channels decoded at a time
+_BLOCK_SAMPLES = 1 << 16  # samples of all channels decoded at a time
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's frame count for a stream that does not say its length
 _MAX_OGG_PAGE = 65307  # bytes
 _AV_TOLERANCE_S = 0.5  # tracks may end a little before the container

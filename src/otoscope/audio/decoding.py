@@ -109,7 +109,7 @@ def _span(container: Container, start_s: float, end_s: float | None) -> np.ndarr
     for block in blocks if rate == SAMPLE_RATE_HZ else _resampled(blocks, rate):
         parts.append(block)
         n += len(block)
-        if n > limit:
+        if wanted is None and n > limit:
             _check_length(container.name, n / SAMPLE_RATE_HZ)
         if wanted is not None and n >= wanted:
             break
@@ -119,7 +119,9 @@ def _span(container: Container, start_s: float, end_s: float | None) -> np.ndarr
 
 def _finite(blocks: Iterator[np.ndarray], container: Container, position: int) -> Iterator[np.ndarray]:
     for block in blocks:
-        if not np.isfinite(np.dot(block, block)):  # one fast pass; look closer only when it overflows
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_fine = np.isfinite(np.dot(block, block))  # one fast pass; look closer only if it overflows
+        if not is_fine:
             bad = np.flatnonzero(~np.isfinite(block))
             if len(bad):
                 at_s = (position + int(bad[0])) / container.rate_hz

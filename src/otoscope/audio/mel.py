@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ N_FFT = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
 _FLOOR = 1e-10  # power below this is silence
 _DYNAMIC_RANGE = 8.0  # decades kept below the loudest point
+_SILENCE = -10.0  # log10 of it
+_N_BANDS = 4
 _FRAMES_PER_BLOCK = 512  # frames transformed at a time, so that the work stays in the cache
 
 
@@ -51,11 +54,27 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < _BREAK_MEL, linear, _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL)))
 
 
+@dataclass(frozen=True)
+class _Band:
+    """Neighbouring mel bins and the few FFT bins they look at: most of the filter matrix is zero."""
+
+    mel: slice
+    fft: slice
+    filters: torch.Tensor  # [mel bins, FFT bins]
+
+
 @functools.cache
-def _constants(n_mels: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the Hann window `[N_FFT]` and the filters `[f, m]` on `device`."""
-    filters = torch.from_numpy(mel_filters(n_mels)).T.contiguous()
-    return torch.hann_window(N_FFT).to(device), filters.to(device)
+def _constants(n_mels: int, device: str) -> tuple[torch.Tensor, tuple[_Band, ...]]:
+    """Return the Hann window `[N_FFT]` and the filters in bands, on `device`."""
+    filters = torch.from_numpy(mel_filters(n_mels)).to(device)
+    width = -(-n_mels // _N_BANDS)
+    bands = []
+    for start in range(0, n_mels, width):
+        mel = slice(start, min(start + width, n_mels))
+        heard = filters[mel].any(0).nonzero().flatten().tolist() or [0]
+        fft = slice(heard[0], heard[-1] + 1)
+        bands.append(_Band(mel, fft, filters[mel, fft].contiguous()))
+    return torch.hann_window(N_FFT).to(device), tuple(bands)
 
 
 def log_mel(
@@ -78,7 +97,7 @@ def log_mel(
     if isinstance(samples, np.ndarray) and not samples.flags.writeable:
         samples = samples.copy()  # torch warns about arrays that may not be written
     audio = torch.as_tensor(samples, dtype=torch.float32, device=device)
-    if audio.ndim not in (1, 2):
+    if audio.ndim not in (1, 2) or not audio.numel():
         raise InputError(f"log_mel takes samples [n] or a batch [b, n], not shape {tuple(audio.shape)}.")
     n = audio.shape[-1]
     total = n if pad_to_samples is None else pad_to_samples
@@ -86,17 +105,15 @@ def log_mel(
         raise InputError(f"{n} samples do not fit in pad_to_samples={total}; cut the audio in windows first.")
     if total <= N_FFT // 2:
         raise InputError(f"{total} samples are too few for a mel frame: give at least {N_FFT // 2 + 1}, or pad.")
-    batch = audio.reshape(-1, n)
-    heard = _n_frames_with_sound(n, total)
-    mel = _log_power(_with_edges(batch, heard, total), heard, n_mels)
-    floor = mel.amax(dim=(1, 2), keepdim=True) if heard else mel.new_full((len(batch), 1, 1), np.log10(_FLOOR))
-    floor = floor - _DYNAMIC_RANGE
-    mel = torch.maximum(mel, floor).add_(4.0).div_(4.0)
-    n_frames = total // HOP
-    if heard < n_frames:
-        silence = (torch.clamp(floor, min=float(np.log10(_FLOOR))) + 4.0) / 4.0
-        mel = torch.cat([mel, silence.expand(-1, n_mels, n_frames - heard)], dim=-1)
-    return mel.reshape(*audio.shape[:-1], n_mels, n_frames)
+    _constants(n_mels, str(audio.device))  # refuses a wrong n_mels first
+    n_frames, heard = total // HOP, _n_frames_with_sound(n, total)
+    mel = audio.new_empty((*audio.shape[:-1], n_mels, n_frames))
+    for clip, out in zip(audio.reshape(-1, n), mel.view(-1, n_mels, n_frames), strict=True):
+        _log_power(_with_edges(clip, heard, total), out[:, :heard])
+        floor = out[:, :heard].max() - _DYNAMIC_RANGE
+        torch.maximum(out[:, :heard], floor, out=out[:, :heard])
+        out[:, heard:] = floor.clamp(min=_SILENCE)
+    return mel.add_(4.0).div_(4.0)
 
 
 def _n_frames_with_sound(n: int, total: int) -> int:
@@ -104,24 +121,26 @@ def _n_frames_with_sound(n: int, total: int) -> int:
     return min(total // HOP, (n + N_FFT // 2 - 1) // HOP + 1)
 
 
-def _with_edges(batch: torch.Tensor, n_frames: int, total: int) -> torch.Tensor:
-    """Pad `[b, n]` so that frame i is `[160 i, 160 i + 400)`: reflected at the ends of the padded audio."""
-    needed = (n_frames - 1) * HOP + N_FFT - N_FFT // 2  # last sample seen, counted from the start of the audio
-    if needed <= total:
-        body = F.pad(batch, (0, max(0, needed - batch.shape[1])))[:, : max(needed, N_FFT // 2 + 1)]
-        left = body[:, 1 : N_FFT // 2 + 1].flip(1)
-        return torch.cat([left, body], dim=1)
-    padded = F.pad(batch, (0, total - batch.shape[1]))
-    return F.pad(padded[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")[:, 0]
+def _with_edges(clip: torch.Tensor, n_frames: int, total: int) -> torch.Tensor:
+    """Pad `[n]` so that frame i is `[160 i, 160 i + 400)`: reflected at the ends of the zero-padded audio."""
+    half = N_FFT // 2
+    needed = max((n_frames - 1) * HOP + half, half + 1)  # samples seen, counted from the start of the audio
+    if needed > total - half:  # the far end is seen too
+        padded = F.pad(clip, (0, total - len(clip)))
+        return F.pad(padded[None], (half, half), mode="reflect")[0]
+    body = F.pad(clip, (0, max(0, needed - len(clip))))[:needed]
+    return torch.cat([body[1 : half + 1].flip(0), body])
 
 
-def _log_power(padded: torch.Tensor, n_frames: int, n_mels: int) -> torch.Tensor:
-    """Return log10 of the mel power `[b, m, t]` of `n_frames` frames of edge-padded audio `[b, n]`."""
-    window, filters = _constants(n_mels, str(padded.device))
-    frames = padded.unfold(1, N_FFT, HOP)[:, :n_frames]
-    power = padded.new_empty(len(padded), n_frames, n_mels)
+def _log_power(padded: torch.Tensor, out: torch.Tensor) -> None:
+    """Write log10 of the mel power of edge-padded audio `[n]` to `out` `[m, t]`."""
+    n_mels, n_frames = out.shape
+    window, bands = _constants(n_mels, str(padded.device))
+    frames = padded.unfold(0, N_FFT, HOP)
     for start in range(0, n_frames, _FRAMES_PER_BLOCK):
-        stop = min(start + _FRAMES_PER_BLOCK, n_frames)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames[:, start:stop] * window))
-        torch.matmul(spectrum.square().sum(-1), filters, out=power[:, start:stop])
-    return power.clamp_(min=_FLOOR).log10_().transpose(1, 2)
+        block = slice(start, min(start + _FRAMES_PER_BLOCK, n_frames))
+        spectrum = torch.fft.rfft(frames[block] * window)
+        power = spectrum.real.square().add_(spectrum.imag.square())
+        for band in bands:
+            torch.mm(band.filters, power[:, band.fft].T, out=out[band.mel, block])
+    out.clamp_(min=_FLOOR).log10_()
