@@ -1,0 +1,256 @@
+"""What the API says: the JSON objects of its answers and requests. Seconds end in `_s`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    """The model of the workspace."""
+
+    name: str
+    n_layers: int
+    d_model: int
+    n_heads: int
+    d_mlp: int
+    n_mels: int
+    window_s: float
+    vocabulary: int
+    device: str
+    sites: list[str]
+
+
+class AtlasSummary(BaseModel):
+    """One atlas at a glance."""
+
+    name: str
+    site: str
+    kind: str
+    corpus: str
+    n_features: int
+    n_alive: int
+    n_labelled: int
+    n_frames: int
+    n_clips: int
+
+
+class CorpusSummary(BaseModel):
+    """One corpus at a glance."""
+
+    name: str
+    n_clips: int
+    duration_s: float
+    n_speakers: int
+    tiers: list[str]
+
+
+class LabelCount(BaseModel):
+    """A sound that features are named after."""
+
+    label: str
+    kind: str
+    n_features: int
+    best_f1: float | None
+
+
+class Overview(BaseModel):
+    """Everything the home page shows."""
+
+    workspace: str
+    version: str
+    model: Model
+    atlases: list[AtlasSummary]
+    corpora: list[CorpusSummary]
+    labels: list[LabelCount]
+    max_upload_bytes: int
+
+
+class FeatureRow(BaseModel):
+    """One line of the feature table; `label` is what was searched for, or what the feature detects best."""
+
+    atlas: str
+    index: int
+    unit: str
+    label: str | None
+    label_kind: str | None
+    f1: float | None
+    f1_low: float | None
+    f1_high: float | None
+    ap: float | None
+    density: float
+    max: float
+    dead: bool
+    histogram: list[int]
+
+
+class FeaturePage(BaseModel):
+    """Some lines of the feature table; `note` says how the query was understood."""
+
+    total: int
+    offset: int
+    rows: list[FeatureRow]
+    note: str | None
+
+
+class LabelScore(BaseModel):
+    """How well a feature detects one sound."""
+
+    label: str
+    kind: str
+    f1: float | None
+    f1_low: float | None
+    f1_high: float | None
+    ap: float | None
+    auroc: float | None
+    chance: float | None
+    p_value: float | None
+    precision: float | None
+    recall: float | None
+
+
+class IntervalView(BaseModel):
+    """A labelled span of a clip."""
+
+    start_s: float
+    end_s: float
+    label: str
+
+
+class ClipView(BaseModel):
+    """A clip without its sound; `version` belongs into the URLs of its sound, mel and lanes."""
+
+    id: str
+    corpus: str
+    version: str
+    duration_s: float
+    text: str | None
+    speaker: str | None
+    language: str | None
+    attributes: dict[str, str]
+    tiers: dict[str, list[IntervalView]]
+
+
+class ExampleView(BaseModel):
+    """A moment at which a feature fires, and the clip it lies in."""
+
+    clip: ClipView
+    time_s: float
+    value: float
+    decile: int | None
+
+
+class Histogram(BaseModel):
+    """Counts of active frames between consecutive edges."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class FeatureView(BaseModel):
+    """Everything the feature page shows."""
+
+    row: FeatureRow
+    site: str
+    kind: str
+    corpus: str
+    n_frames: int
+    n_features: int
+    mean: float | None
+    opposite: int | None
+    previous: int | None
+    next: int | None
+    labels: list[LabelScore]
+    histogram: Histogram
+    examples: dict[str, list[ExampleView]]
+
+
+class ClipPage(BaseModel):
+    """Some clips of a corpus."""
+
+    total: int
+    offset: int
+    clips: list[ClipView]
+
+
+class PeakView(BaseModel):
+    """A feature that fires in a clip: its highest value there, as a share of its highest value anywhere."""
+
+    feature: FeatureRow
+    value: float
+    share: float
+    time_s: float
+
+
+class TokenView(BaseModel):
+    """A token of a transcript and its natural-log probability."""
+
+    id: int
+    text: str
+    log_prob: float
+
+
+class TranscriptView(BaseModel):
+    """What the model hears in a clip."""
+
+    text: str
+    language: str | None
+    tokens: list[TokenView]
+    avg_log_prob: float | None
+    no_speech_prob: float | None
+
+
+class EditItem(BaseModel):
+    """One intervention: on a feature (`ATLAS:INDEX`), or on a site as a whole or some of its units."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    feature: str | None = Field(None, max_length=200, examples=["sae-2:30"])
+    site: str | None = Field(None, max_length=200, examples=["encoder.2.mlp.post"])
+    units: list[int] | None = Field(None, max_length=4096)
+    op: Literal["zero", "scale", "add", "clamp"]
+    value: float = Field(0.0, ge=-1e6, le=1e6, allow_inf_nan=False)
+    time_s: tuple[float, float] | None = None
+
+
+class EditRequest(BaseModel):
+    """Transcribe a clip with and without some edits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    clip: str = Field(max_length=500)
+    corpus: str | None = Field(None, max_length=200)
+    edits: list[EditItem] = Field(max_length=32)
+
+
+class WordChange(BaseModel):
+    """A piece of the word-level difference between two transcripts."""
+
+    change: Literal["same", "replaced", "removed", "added"]
+    base: list[str]
+    edited: list[str]
+
+
+class TokenChange(BaseModel):
+    """A token of the unedited transcript: its log-probability without and with the edits, the same text forced."""
+
+    text: str
+    log_prob: float
+    edited_log_prob: float
+    delta: float
+
+
+class EditView(BaseModel):
+    """What the model hears without and with the edits."""
+
+    base: TranscriptView
+    edited: TranscriptView
+    words: list[WordChange]
+    tokens: list[TokenChange]
+
+
+class Problem(BaseModel):
+    """One sentence that says what went wrong and what to do."""
+
+    error: str

@@ -1,0 +1,169 @@
+// Features: a table of any length; only the rows on screen exist.
+import { html, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
+import { getJson, useJson } from "../lib/api.js";
+import { count, decimal, featureAddress, featureHref, percent, strength } from "../lib/format.js";
+import { useKeys } from "../lib/keys.js";
+import { address, navigate, setParams, usePlace } from "../lib/router.js";
+import { Chip, F1Bar, MiniHistogram, Problem } from "../parts/feature-bits.js";
+import { Icon } from "../parts/icons.js";
+
+const ROW_PX = 40;
+const PAGE = 60;
+const MAX_ROWS = 750_000;
+
+/** Column: sort name or "", title, class, explanation. */
+const COLUMNS = [
+  ["index", "Feature", "c-feature", "number within its atlas"],
+  ["label", "Detects", "c-label", "the sound it detects best, on held-out voices"],
+  ["f1", "F1", "c-f1", "F1 of detecting that sound, with its 95 % interval"],
+  ["ap", "AP", "c-ap", "average precision"],
+  ["density", "Density", "c-density", "share of all frames in which it fires"],
+  ["max", "Max", "c-max", "highest activation"],
+  ["", "Activations", "c-histogram", "histogram of active frames, logarithmic"],
+];
+
+/** Parameters of the address that the table's query is made of. */
+const QUERY = ["q", "atlas", "kind", "min_f1", "min_density", "max_density", "dead", "sort", "order"];
+
+export function FeaturesPage() {
+  const { params } = usePlace();
+  const overview = /** @type {Overview | null} */ (useJson("/api/workspace").data);
+  const query = address("/api/features", Object.fromEntries(QUERY.map((name) => [name, params.get(name)])));
+  return html`<main class="page features">
+    <h1 class="sr">Features</h1>
+    <${Filters} params=${params} overview=${overview} />
+    <${Table} key=${query} query=${query} params=${params} />
+  </main>`;
+}
+
+/** @param {{ params: URLSearchParams, overview: Overview | null }} props */
+function Filters({ params, overview }) {
+  const q = params.get("q") ?? "";
+  const field = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const timer = useRef(0);
+  useEffect(() => {
+    if (field.current && field.current.value !== q && document.activeElement !== field.current) field.current.value = q;
+  }, [q]);
+  const search = () => {
+    clearTimeout(timer.current);
+    setParams({ q: field.current?.value.trim() ?? "" });
+  };
+  const later = () => {
+    clearTimeout(timer.current);
+    timer.current = setTimeout(search, 250);
+  };
+  useKeys({ r: () => void toRandom(params) }, [params]);
+  const kinds = [...new Set((overview?.labels ?? []).map(({ kind }) => kind))];
+  /** @param {string} name */
+  const choose = (name) => /** @param {any} event */ (event) => setParams({ [name]: event.target.value }, { replace: false });
+  const f1 = params.get("min_f1") ?? "0";
+  return html`<form class="filters" role="search" onSubmit=${/** @param {SubmitEvent} e */ (e) => { e.preventDefault(); search(); }}>
+    <label class="field wide"><span class="sr">Search features</span>
+      <input ref=${field} type="search" data-search defaultValue=${q} onInput=${later} placeholder="m, /ʃ/, seven, bird, 30, sae-2:30" autocomplete="off" /></label>
+    <label class="field"><span>Atlas</span><select onChange=${choose("atlas")} value=${params.get("atlas") ?? ""}>
+      <option value="">all</option>${(overview?.atlases ?? []).map(({ name, site }) => html`<option value=${name} selected=${name === params.get("atlas")}>${name} · ${site}</option>`)}</select></label>
+    <label class="field"><span>Names</span><select onChange=${choose("kind")} value=${params.get("kind") ?? ""}>
+      <option value="">all</option>${kinds.map((kind) => html`<option value=${kind} selected=${kind === params.get("kind")}>${kind.replace("_", " ")}</option>`)}</select></label>
+    <label class="field"><span>F1 ≥ ${decimal(Number(f1), 1)}</span>
+      <input type="range" min="0" max="0.9" step="0.1" value=${f1} onInput=${/** @param {any} e */ (e) => setParams({ min_f1: Number(e.target.value) || null })} /></label>
+    <label class="field"><span>Density ≤</span><select onChange=${choose("max_density")} value=${params.get("max_density") ?? ""}>
+      <option value="">any</option>${["0.1", "0.01", "0.001"].map((value) => html`<option value=${value} selected=${value === params.get("max_density")}>${percent(Number(value))}</option>`)}</select></label>
+    <label class="check"><input type="checkbox" checked=${params.get("dead") === "true"} onChange=${/** @param {any} e */ (e) => setParams({ dead: e.target.checked ? "true" : null })} /> dead too</label>
+    <button type="button" class="quiet-button" onClick=${() => void toRandom(params)}><${Icon} name="dice" /> Random</button>
+  </form>`;
+}
+
+/** Go to a random strong feature. @param {URLSearchParams} params */
+async function toRandom(params) {
+  const url = address("/api/features/random", { n: 1, min_f1: params.get("min_f1") ?? 0.3, atlas: params.get("atlas"), seed: Math.floor(Math.random() * 1e6) });
+  const [row] = await getJson(url).catch(() => []);
+  if (row) navigate(featureHref(row));
+}
+
+/** @param {{ query: string, params: URLSearchParams }} props */
+function Table({ query, params }) {
+  const box = useRef(/** @type {HTMLDivElement | null} */ (null));
+  const { pages, total, note, error, want } = usePages(query);
+  const [view, setView] = useState([0, 30]);
+  const measure = () => {
+    const element = box.current;
+    if (!element) return;
+    const first = Math.max(0, Math.floor(element.scrollTop / ROW_PX) - 6);
+    const last = Math.ceil((element.scrollTop + element.clientHeight) / ROW_PX) + 6;
+    setView((before) => (before[0] === first && before[1] === last ? before : [first, last]));
+    want(first, last);
+  };
+  useEffect(() => {
+    measure();
+    addEventListener("resize", measure);
+    return () => removeEventListener("resize", measure);
+  }, [total]);
+  const sort = params.get("sort") ?? "f1";
+  const descending = params.get("order") !== "asc";
+  /** @param {string} name */
+  const by = (name) => setParams({ sort: name, order: sort === name && descending ? "asc" : name === "index" || name === "label" ? (sort === name ? "desc" : "asc") : "desc" });
+  const shown = Math.min(total ?? 0, MAX_ROWS);
+  const rows = [];
+  for (let i = view[0]; i < Math.min(view[1], shown); i++) rows.push({ i, row: pages.get(Math.floor(i / PAGE))?.[i % PAGE] });
+  return html`
+    <p class="count" role="status">${total === null ? "Searching…" : `${count(total)} ${total === 1 ? "feature" : "features"}`}${note && html` · ${note}`}</p>
+    <${Problem} error=${error} />
+    <div class="table" role="table" aria-label="Features" aria-rowcount=${shown + 1}>
+      <div class="head row" role="row" aria-rowindex="1">${COLUMNS.map(([name, title, className, what]) => html`
+        <span role="columnheader" class=${className} title=${what} aria-sort=${name === sort ? (descending ? "descending" : "ascending") : null}>
+          ${name ? html`<button onClick=${() => by(name)}>${title}<span class="arrow" aria-hidden="true">${name === sort ? (descending ? "▾" : "▴") : ""}</span></button>` : title}</span>`)}</div>
+      <div class="body" role="rowgroup" ref=${box} onScroll=${measure} tabindex="0" aria-label="rows">
+        <div style=${{ height: `${shown * ROW_PX}px` }}>
+          ${rows.map(({ i, row }) => html`<${Row} key=${i} i=${i} row=${row} />`)}</div>
+        ${total === 0 && html`<p class="nothing">Nothing matches. <button class="link" onClick=${() => navigate("/features")}>Show all features</button></p>`}
+      </div>
+    </div>`;
+}
+
+/** @param {{ i: number, row: FeatureRow | undefined }} props */
+function Row({ i, row }) {
+  const place = { transform: `translateY(${i * ROW_PX}px)`, height: `${ROW_PX}px` };
+  if (!row) return html`<div class="row placeholder" role="row" aria-rowindex=${i + 2} style=${place} />`;
+  return html`<a class=${`row ${row.dead ? "dead" : ""}`} role="row" aria-rowindex=${i + 2} href=${featureHref(row)} style=${place} data-feature=${featureAddress(row)}>
+    <span role="cell" class="c-feature"><span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></span>
+    <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} /></span>
+    <span role="cell" class="c-f1"><${F1Bar} score=${row} /></span>
+    <span role="cell" class="c-ap">${decimal(row.ap)}</span>
+    <span role="cell" class="c-density">${row.dead ? "dead" : percent(row.density)}</span>
+    <span role="cell" class="c-max">${strength(row.max)}</span>
+    <span role="cell" class="c-histogram"><${MiniHistogram} bars=${row.histogram} /></span>
+  </a>`;
+}
+
+/**
+ * Fetch the pages of a long list as they are wanted.
+ * @param {string} query
+ */
+function usePages(query) {
+  const [state, setState] = useState(() => ({
+    pages: /** @type {Map<number, FeatureRow[]>} */ (new Map()),
+    total: /** @type {number | null} */ (null),
+    note: /** @type {string | null} */ (null),
+    error: /** @type {Error | null} */ (null),
+  }));
+  const asked = useRef(/** @type {Set<number>} */ (new Set()));
+  const want = useMemo(
+    () => /** @param {number} first @param {number} last */ (first, last) => {
+      for (let page = Math.floor(first / PAGE); page <= Math.floor(last / PAGE); page++) {
+        if (asked.current.has(page)) continue;
+        asked.current.add(page);
+        const url = `${query}${query.includes("?") ? "&" : "?"}offset=${page * PAGE}&limit=${PAGE}`;
+        getJson(url).then(
+          (/** @type {FeaturePage} */ answer) => setState((before) => ({ pages: new Map(before.pages).set(page, answer.rows), total: answer.total, note: answer.note, error: null })),
+          (error) => {
+            asked.current.delete(page);
+            setState((before) => ({ ...before, error, total: before.total ?? 0 }));
+          },
+        );
+      }
+    },
+    [query],
+  );
+  useEffect(() => want(0, 30), [want]);
+  return { ...state, want };
+}

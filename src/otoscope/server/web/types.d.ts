@@ -1,0 +1,53 @@
+// What the API says (mirrors server/shapes.py); global, so that JSDoc can name them.
+
+interface ModelInfo {
+  name: string; n_layers: number; d_model: number; n_heads: number; d_mlp: number; n_mels: number;
+  window_s: number; vocabulary: number; device: string; sites: string[];
+}
+interface AtlasSummary {
+  name: string; site: string; kind: string; corpus: string;
+  n_features: number; n_alive: number; n_labelled: number; n_frames: number; n_clips: number;
+}
+interface CorpusSummary { name: string; n_clips: number; duration_s: number; n_speakers: number; tiers: string[] }
+interface LabelCount { label: string; kind: string; n_features: number; best_f1: number | null }
+interface Overview {
+  workspace: string; version: string; model: ModelInfo; atlases: AtlasSummary[]; corpora: CorpusSummary[];
+  labels: LabelCount[]; max_upload_bytes: number;
+}
+interface FeatureRow {
+  atlas: string; index: number; unit: string; label: string | null; label_kind: string | null;
+  f1: number | null; f1_low: number | null; f1_high: number | null; ap: number | null;
+  density: number; max: number; dead: boolean; histogram: number[];
+}
+interface FeaturePage { total: number; offset: number; rows: FeatureRow[]; note: string | null }
+interface LabelScore {
+  label: string; kind: string; f1: number | null; f1_low: number | null; f1_high: number | null;
+  ap: number | null; auroc: number | null; chance: number | null; p_value: number | null;
+  precision: number | null; recall: number | null;
+}
+interface Interval { start_s: number; end_s: number; label: string }
+interface ClipInfo {
+  id: string; corpus: string; version: string; duration_s: number; text: string | null; speaker: string | null;
+  language: string | null; attributes: Record<string, string>; tiers: Record<string, Interval[]>;
+}
+interface ExampleInfo { clip: ClipInfo; time_s: number; value: number; decile: number | null }
+interface FeatureInfo {
+  row: FeatureRow; site: string; kind: string; corpus: string; n_frames: number; n_features: number;
+  mean: number | null; opposite: number | null; previous: number | null; next: number | null;
+  labels: LabelScore[]; histogram: { edges: number[]; counts: number[] }; examples: Record<string, ExampleInfo[]>;
+}
+interface ClipPage { total: number; offset: number; clips: ClipInfo[] }
+interface PeakInfo { feature: FeatureRow; value: number; share: number; time_s: number }
+interface TokenInfo { id: number; text: string; log_prob: number }
+interface TranscriptInfo {
+  text: string; language: string | null; tokens: TokenInfo[]; avg_log_prob: number | null; no_speech_prob: number | null;
+}
+interface EditItem {
+  feature?: string; site?: string; units?: number[]; op: "zero" | "scale" | "add" | "clamp"; value: number;
+  time_s?: [number, number];
+}
+interface WordChange { change: "same" | "replaced" | "removed" | "added"; base: string[]; edited: string[] }
+interface TokenChange { text: string; log_prob: number; edited_log_prob: number; delta: number }
+interface EditResult {
+  base: TranscriptInfo; edited: TranscriptInfo; words: WordChange[]; tokens: TokenChange[];
+}
