@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otoscope.cli.options import JsonOption, WorkspaceOption, workspace_if_any
-from otoscope.cli.terminal import duration, out, print_json, table
+from otoscope.cli.terminal import duration, escape, out, print_json, table
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def show(
     listing = table("clip", "length>", "speaker", "text or sound")
     for clip in clips[:limit]:
         what = clip.text or clip.attributes.get("sound_class", "")
-        listing.add_row(clip.clip_id, f"{clip.duration_s:.2f} s", clip.speaker or "", what.replace("[", "\\["))
+        listing.add_row(clip.clip_id, f"{clip.duration_s:.2f} s", clip.speaker or "", escape(what))
     out().print(listing)
     if len(clips) > limit:
         out().print(f"[dim]… and {len(clips) - limit:,} more (--limit)[/]")
@@ -149,7 +149,7 @@ def labels(
         return
     for tier, found in counts.items():
         out().print(f"[bold]{tier}[/] {len(found):,} labels, {sum(found.values()):,} occurrences")
-        out().print("  ".join(f"{label} [dim]{count}[/]" for label, count in found.most_common()).replace("\\", "\\\\"))
+        out().print("  ".join(f"{escape(label)} [dim]{count}[/]" for label, count in found.most_common()))
 
 
 def find_corpus(text: str, workspace: Workspace | None) -> Corpus:

@@ -119,13 +119,13 @@ def _quality(figures: dict[str, Any]) -> str:
 def _one_of_each(summary: Summary, per_kind: int = 8) -> list[dict[str, Any]]:
     """The best few of every kind of label, phones first."""
     kinds = sorted({row["kind"] for row in summary.best}, key=lambda kind: (kind != "phone", kind))
-    return [row for kind in kinds for row in [r for r in summary.best if r["kind"] == kind][:per_kind]]
+    return [row for kind in kinds for row in [r for r in summary.best if r["kind"] == kind and r["feature"]][:per_kind]]
 
 
 def _what_next(summary: Summary) -> None:
     option = "" if summary.workspace == "otoscope-workspace" else f" --workspace {summary.workspace}"
-    phone = next((row for row in summary.best if row["kind"] == "phone"), None)
-    row = phone or next(iter(summary.best), None)
+    phone = next((row for row in summary.best if row["kind"] == "phone" and row["feature"]), None)
+    row = phone or next((row for row in summary.best if row["feature"]), None)
     lines = []
     if row is not None:
         label = str(row["label"]).strip("/")

@@ -19,7 +19,7 @@ from otoscope.cli.options import (
     open_model,
     workspace_if_any,
 )
-from otoscope.cli.terminal import out, print_json, table
+from otoscope.cli.terminal import escape, out, print_json, table
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def run(
     speech_model = open_model(model, folder, device, dtype)
     base = speech_model.transcribe(sound)
     edited = speech_model.transcribe(sound, edits=edits)
-    rows = compare(base, edited)
+    rows = compare(base, edited, speech_model.score(sound, base, edits=edits))
     if json:
         print_json(
             {
@@ -193,7 +193,9 @@ def make_edit(change: Change, workspace: Workspace | None) -> Edit:
     if kind == "--site":
         if op == "zero":
             return Edit.zero(name, units=change.units, time_s=change.time_s)
-        make = {"scale": Edit.scale, "add": Edit.add, "clamp": Edit.clamp}[op]
+        if op == "add":
+            return Edit.add(name, value, units=change.units, time_s=change.time_s)
+        make = Edit.scale if op == "scale" else Edit.clamp
         return make(name, value, units=change.units, time_s=change.time_s)
     if change.units is not None:
         raise InputError(f"{change}: --units belongs to a --site; a feature has no units.")
@@ -207,65 +209,60 @@ def make_edit(change: Change, workspace: Workspace | None) -> Edit:
     return {"scale": feature.scale, "add": feature.add, "clamp": feature.clamp}[op](value, time_s=change.time_s)
 
 
-def compare(base: Transcript, edited: Transcript) -> list[dict[str, Any]]:
-    """Align two transcripts by token; a token that stayed carries the change of its log-probability."""
-    rows: list[dict[str, Any]] = []
-    before, after = base.tokens, edited.tokens
-    matcher = SequenceMatcher(None, [t.id for t in before], [t.id for t in after], autojunk=False)
-    for tag, i, j, k, m in matcher.get_opcodes():
-        for n in range(max(j - i, m - k)):
-            old = before[i + n] if i + n < j else None
-            new = after[k + n] if k + n < m else None
-            delta = new.log_prob - old.log_prob if tag == "equal" and old and new else None
-            rows.append(
-                {
-                    "base": old and old.text,
-                    "edited": new and new.text,
-                    "base_log_prob": old and old.log_prob,
-                    "edited_log_prob": new and new.log_prob,
-                    "delta": delta,
-                }
-            )
-    return rows
+def compare(base: Transcript, edited: Transcript, forced: Sequence[float]) -> list[dict[str, Any]]:
+    """One row for each base token: how likely it was, and is when it is forced under the edits; was it kept?"""
+    matcher = SequenceMatcher(None, [t.id for t in base.tokens], [t.id for t in edited.tokens], autojunk=False)
+    kept = {block.a + i for block in matcher.get_matching_blocks() for i in range(block.size)}
+    return [
+        {
+            "text": token.text,
+            "log_prob": token.log_prob,
+            "edited_log_prob": log_prob,
+            "delta": log_prob - token.log_prob,
+            "kept": index in kept,
+        }
+        for index, (token, log_prob) in enumerate(zip(base.tokens, forced, strict=True))
+    ]
 
 
 def show(changes: Sequence[Change], base: Transcript, edited: Transcript, rows: Sequence[dict[str, Any]]) -> None:
-    """Print both transcripts and the tokens side by side."""
+    """Print both transcripts, words that differ marked, and what the edits did to each token of the base one."""
     console = out()
     for change in changes:
         console.print(f"[dim]{change}[/]", soft_wrap=True)
-    console.print(f"base    {base.text.strip() or '[dim](nothing)[/]'}", soft_wrap=True)
-    console.print(f"edited  {_marked(rows) or '[dim](nothing)[/]'}", soft_wrap=True)
+    before, after = marked_words(base.text, edited.text)
+    console.print(f"[dim]base  [/]  {before or '[dim](nothing)[/]'}", soft_wrap=True)
+    console.print(f"[dim]edited[/]  {after or '[dim](nothing)[/]'}", soft_wrap=True)
     if base.text == edited.text:
-        console.print("[dim]The text is the same; the changes of log p say how much the edit mattered.[/]")
-    listing = table("base", "log p>", "edited", "log p>", "Δ log p>")
+        console.print("[dim]The text is the same; Δ log p says how much the edit mattered.[/]")
+    listing = table("token", "log p>", "edited>", "Δ log p>", "")
     for row in rows:
-        same = row["delta"] is not None
+        text = row["text"].strip() or "␣"
         listing.add_row(
-            _token(row["base"]),
-            _log(row["base_log_prob"]),
-            f"[dim]{_token(row['edited'])}[/]" if same else f"[yellow]{_token(row['edited'])}[/]",
-            _log(row["edited_log_prob"]),
-            _delta(row["delta"]) if same else "[yellow]changed[/]",
+            escape(text) if row["kept"] else f"[yellow]{escape(text)}[/]",
+            f"{row['log_prob']:.2f}",
+            f"{row['edited_log_prob']:.2f}",
+            _delta(row["delta"]),
+            "" if row["kept"] else "[yellow]no longer written[/]",
         )
-    console.print(listing)
+    if rows:
+        console.print(listing)
 
 
-def _marked(rows: Sequence[dict[str, Any]]) -> str:
-    parts = []
-    for row in rows:
-        if row["edited"] is not None:
-            text = row["edited"].replace("[", "\\[")
-            parts.append(text if row["delta"] is not None else f"[bold yellow]{text}[/]")
-    return "".join(parts).strip()
+def marked_words(base: str, edited: str) -> tuple[str, str]:
+    """Both texts with the words that the other lacks marked."""
+    before, after = base.split(), edited.split()
+    matcher = SequenceMatcher(None, before, after, autojunk=False)
+    left, right = [], []
+    for tag, i, j, k, m in matcher.get_opcodes():
+        style = "" if tag == "equal" else "bold yellow"
+        left += [_styled(word, style) for word in before[i:j]]
+        right += [_styled(word, style) for word in after[k:m]]
+    return " ".join(left), " ".join(right)
 
 
-def _token(text: str | None) -> str:
-    return "" if text is None else text.strip().replace("[", "\\[") or "␣"
-
-
-def _log(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _styled(word: str, style: str) -> str:
+    return f"[{style}]{escape(word)}[/]" if style else escape(word)
 
 
 def _delta(value: float) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from otoscope.cli.options import DictionaryOption, JsonOption, WorkspaceOption, open_workspace
 from otoscope.cli.terminal import number, out, print_json, share, table
-from otoscope.errors import InputError, nearest
+from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     from otoscope.atlas import Atlas
@@ -31,14 +31,19 @@ def run(
     if not names:
         raise InputError(f"The workspace {folder.folder} has no atlas to search; `otoscope demo` builds some.")
     atlases = {name: folder.atlas(name) for name in names}
-    rows = [
-        {**row, "feature": f"{name}:{row['feature']}"}
-        for name, atlas in atlases.items()
-        for row in _find(atlas, label, kind, min_f1, limit)
-    ]
+    rows, refusals = [], []
+    for name, atlas in atlases.items():
+        try:
+            found = atlas.find(label=label, kind=kind, min_f1=min_f1, limit=limit)
+        except InputError as error:
+            refusals.append(error)
+            continue
+        rows += [{"feature": f"{name}:{index}", **_columns(row)} for index, row in found.to_dict("index").items()]
     if not rows:
-        _refuse_unknown(atlases, label, kind, min_f1)
-    rows = sorted(rows, key=lambda row: -(row["f1"] or 0.0))[:limit]
+        if len(refusals) == len(atlases):
+            raise refusals[0]
+        raise InputError(f"No feature detects {label!r} with F1 ≥ {min_f1:g}; lower --min-f1.")
+    rows = sorted(rows, key=lambda row: -row["f1"])[:limit]
     for row in rows:
         name, index = row["feature"].rsplit(":", 1)
         row["example"] = best_example(atlases[name], int(index))
@@ -62,30 +67,9 @@ def run(
     out().print(f"[dim]otoscope features {rows[0]['feature']}  shows one of them in full[/]", soft_wrap=True)
 
 
-def _find(atlas: Atlas, label: str, kind: str | None, min_f1: float, limit: int) -> list[dict[str, Any]]:
-    try:
-        found = atlas.find(label=label, kind=kind, min_f1=min_f1, limit=limit)
-    except InputError:
-        return []
-    columns = ("label", "label_kind", "f1", "f1_low", "f1_high", "ap", "chance", "p_value", "density", "max")
-    return [
-        {"feature": int(index), **{name: row.get(name) for name in columns}}
-        for index, row in zip(found.index, found.to_dict("records"), strict=True)
-    ]
-
-
-def _refuse_unknown(atlases: dict[str, Atlas], label: str, kind: str | None, min_f1: float) -> None:
-    known = sorted({str(row.label) for atlas in atlases.values() for row in atlas.labels.itertuples()})
-    if not known:
-        raise InputError(
-            "The atlases have no labels, because the corpus has no tiers and no sound classes; "
-            "build one over a corpus with labels (`otoscope corpus labels mini`)."
-        )
-    if label.strip("/") in {name.strip("/") for name in known} and min_f1 > 0:
-        raise InputError(f"No feature detects {label!r} with F1 ≥ {min_f1:g}; lower --min-f1.")
-    what = f" of kind {kind!r}" if kind else ""
-    hint = nearest(label, known) or f"; there are: {', '.join(known[:12])}…"
-    raise InputError(f"No atlas knows the label {label!r}{what}{hint}")
+def _columns(row: dict[Any, Any]) -> dict[str, Any]:
+    names = ("label", "label_kind", "f1", "f1_low", "f1_high", "ap", "chance", "p_value", "density", "max")
+    return {name: row[name] for name in names}
 
 
 def best_example(atlas: Atlas, feature: int) -> dict[str, Any] | None:

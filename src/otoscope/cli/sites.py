@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from otoscope.cli.options import JsonOption, ModelOption, WorkspaceOption, open_model, workspace_if_any
-from otoscope.cli.terminal import out, print_json, table
+from otoscope.cli.terminal import escape, out, print_json, table
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
     for row in (row for row in SITES if not row.absent):
         width = "" if row.is_map else str(getattr(dims, row.width))
         name = row.name + ("[dim]\\[h][/]" if row.heads else "")
-        listing.add_row(name, row.shape.replace("[", "\\["), width, "✓" if row.writable else "", row.meaning)
+        listing.add_row(name, escape(row.shape), width, "✓" if row.writable else "", row.meaning)
     out().print(f"[bold]{speech_model.name}[/]: layers L = 0…{dims.n_layers - 1}, heads h = 0…{dims.n_heads - 1}")
     out().print(listing)
     reasons: dict[str, list[str]] = {}

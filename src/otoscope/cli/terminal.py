@@ -62,6 +62,13 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def escape(text: str) -> str:
+    """Protect text that is not ours from being read as markup."""
+    from rich.markup import escape as rich_escape
+
+    return rich_escape(text)
+
+
 def table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table; a column written `name>` is aligned to the right."""
     from rich import box

@@ -10,8 +10,6 @@ from otoscope.cli.options import JsonOption, SeedOption, WorkspaceOption, open_w
 from otoscope.cli.terminal import number, out, print_json, share
 from otoscope.errors import InputError
 
-KINDS = ("topk", "neurons", "random")
-
 
 def run(
     store: Annotated[
@@ -29,6 +27,10 @@ def run(
         int | None,
         typer.Option("--steps", metavar="N", help="Training steps (default: about 40 passes over the frames)."),
     ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Frames per step.")] = 4096,
+    lr: Annotated[
+        float | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate (default: by size).")
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Its name (default: such as sae-2).")
     ] = None,
@@ -45,22 +47,17 @@ def run(
 
     Run the same command again after an interruption: it goes on where it stopped.
     """
-    if kind not in KINDS:
-        raise InputError(f"--kind {kind!r} is not a kind of dictionary; choose {', '.join(KINDS)}.")
     folder = open_workspace(workspace)
     store = store or _only(folder.names("stores"), "store", "--store")
     source = folder.store(store)
-    from otoscope.workspace import DictionaryPlan, as_name
-    from otoscope.workspace.pipeline import dictionary_figures, dictionary_spec, held_out_split
-    from otoscope.workspace.stages import train_stage
+    from otoscope.workspace import DictionaryPlan, as_name, dictionary_figures, held_out_split, train_stage
 
     site = str(folder.model().site(site)) if site else _only([str(s) for s in source.sites], "site", "--site")
-    held = held_out_split(folder, store)
-    clips = None if everything else held.fit
     layer = next((part for part in site.split(".") if part.isdecimal()), "")
     name = name or as_name(f"{'sae' if kind == 'topk' else kind}-{layer}")
-    spec = dictionary_spec(DictionaryPlan(name, site, kind, features, k, steps))
-    outcome = train_stage(folder, store, site, name, spec, steps=steps, seed=seed, clips=clips)
+    plan = DictionaryPlan(name, site, kind, features, k, steps, batch_size, lr)
+    held = held_out_split(folder, store)
+    outcome = train_stage(folder, store, plan, seed=seed, clips=None if everything else held.fit)
     figures: dict[str, Any] = dictionary_figures(folder, store, folder.dictionary(name), held)
     if json:
         print_json({**outcome.to_json(), **figures})

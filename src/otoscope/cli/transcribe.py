@@ -16,7 +16,7 @@ from otoscope.cli.options import (
     open_model,
     workspace_if_any,
 )
-from otoscope.cli.terminal import number, out, print_json
+from otoscope.cli.terminal import escape, number, out, print_json
 from otoscope.errors import OtoscopeError
 
 
@@ -69,5 +69,5 @@ def run(
 
 
 def _show(file: str, transcript: Any, alone: bool) -> None:
-    text = transcript.text.strip() or f"[dim](no speech: {number(transcript.no_speech_prob)})[/]"
+    text = escape(transcript.text.strip()) or f"[dim](no speech: {number(transcript.no_speech_prob)})[/]"
     out().print(text if alone else f"[cyan]{file}[/]  {text}", soft_wrap=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport
-from otoscope.workspace.layout import DEFAULT_MODEL, Workspace, as_name
+from otoscope.workspace.layout import Workspace, as_name
+from otoscope.workspace.plan import Plan, default_plan
 from otoscope.workspace.stages import (
     Notice,
     StageOutcome,
@@ -21,43 +22,10 @@ from otoscope.workspace.stages import (
 
 if TYPE_CHECKING:
     from otoscope.audio import Corpus
-    from otoscope.dictionaries import Dictionary, TopK
-    from otoscope.models import SpeechModel
+    from otoscope.dictionaries import Dictionary
 
 HELD_OUT_SHARE = 0.2
 GOOD_F1 = 0.7
-
-
-@dataclass(frozen=True)
-class DictionaryPlan:
-    """One dictionary to make and index."""
-
-    name: str
-    site: str
-    kind: str = "topk"
-    """"topk" (trained), "neurons" or "random"."""
-    n_features: int = 1024
-    """Only for "topk"."""
-    k: int = 16
-    """Active features per frame; only for "topk"."""
-    steps: int | None = None
-    """Training steps; None for the default of the trainer."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the pipeline shall make. `default_plan` gives the one of `otoscope demo`."""
-
-    dictionaries: tuple[DictionaryPlan, ...]
-    corpus: str = "mini"
-    """Name of a bundled corpus, or a folder or manifest of recordings."""
-    model: str = DEFAULT_MODEL
-    seed: int = 0
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """The sites to harvest, each once."""
-        return tuple(dict.fromkeys(dictionary.site for dictionary in self.dictionaries))
 
 
 @dataclass(frozen=True)
@@ -76,7 +44,7 @@ class Summary:
     phones_found: int
     """Phones with a feature of F1 ≥ 0.7 in some atlas."""
     best: tuple[dict[str, Any], ...]
-    """The best feature of each label: label, kind, feature, f1."""
+    """The best feature of each label: label, kind, feature (None where none does better than chance), f1."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain JSON values."""
@@ -94,25 +62,6 @@ class Summary:
             "best": list(self.best),
             "paths": {f"{stage.kind}:{stage.name}": str(stage.path) for stage in self.stages},
         }
-
-
-def default_plan(model: SpeechModel, corpus: str = "mini", corpus_name: str = "mini", seed: int = 0) -> Plan:
-    """The demo's plan: a TopK dictionary of the middle layer's stream, and the neurons of the last layer.
-
-    For pocket that is `sae-2` (`encoder.2.resid_post`) and `neurons-3` (`encoder.3.mlp.post`); over another
-    corpus than `mini` the names carry the corpus, so that one workspace holds both.
-    """
-    middle, last = model.dims.n_layers // 2, model.dims.n_layers - 1
-    tail = "" if corpus_name == "mini" else f"-{corpus_name}"
-    return Plan(
-        dictionaries=(
-            DictionaryPlan(f"sae-{middle}{tail}", f"encoder.{middle}.resid_post"),
-            DictionaryPlan(f"neurons-{last}{tail}", f"encoder.{last}.mlp.post", kind="neurons"),
-        ),
-        corpus=corpus,
-        model=model.name,
-        seed=seed,
-    )
 
 
 def run_pipeline(
@@ -139,7 +88,7 @@ def run_pipeline(
         raise InputError(f"The corpus {clips.name!r} has no clips.")
     name = as_name(clips.name)
     plan = plan or default_plan(model, corpus_name=name)
-    sites = {site: model.site(site).name for site in plan.sites}
+    plan = replace(plan, dictionaries=tuple(replace(d, site=model.site(d.site).name) for d in plan.dictionaries))
 
     outcomes: list[StageOutcome] = []
 
@@ -150,18 +99,11 @@ def run_pipeline(
 
     finished(corpus_stage(workspace, clips, name))
     saved = workspace.corpus(name)
-    finished(harvest_stage(workspace, model, name, list(sites.values()), name, progress=progress))
+    finished(harvest_stage(workspace, model, name, plan.sites, name, progress=progress))
     held = held_out_split(workspace, name)
     figures: dict[str, dict[str, Any]] = {}
     for entry in plan.dictionaries:
-        site = sites[entry.site]
-        finished(
-            train_stage(
-                workspace, name, site, entry.name, dictionary_spec(entry), steps=entry.steps, seed=plan.seed,
-                clips=held.fit,
-                progress=progress,
-            )
-        )  # fmt: skip
+        finished(train_stage(workspace, name, entry, seed=plan.seed, clips=held.fit, progress=progress))
         figures[entry.name] = dictionary_figures(workspace, name, workspace.dictionary(entry.name), held)
     for entry in plan.dictionaries:
         finished(atlas_stage(workspace, name, entry.name, name, entry.name, seed=plan.seed, progress=progress))
@@ -204,13 +146,6 @@ def _draw(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
-def dictionary_spec(entry: DictionaryPlan) -> TopK | str:
-    """Return what `train_stage` makes of a planned dictionary."""
-    from otoscope.dictionaries import TopK
-
-    return TopK(n_features=entry.n_features, k=entry.k) if entry.kind == "topk" else entry.kind
-
-
 def dictionary_figures(workspace: Workspace, store: str, dictionary: Dictionary, held: Split) -> dict[str, Any]:
     """Describe a dictionary; a trained one with its reconstruction of the held-out clips."""
     from otoscope.evaluation import reconstruction
@@ -235,7 +170,7 @@ def _summarise(
     figures: dict[str, dict[str, Any]],
 ) -> Summary:
     best = best_features(workspace, [entry.name for entry in plan.dictionaries])
-    phones = [row for row in best if row["kind"] == "phone"]
+    phones = [row["f1"] for row in best if row["kind"] == "phone"]
     seconds: dict[str, float] = {}
     for outcome in outcomes:
         seconds[outcome.kind] = round(seconds.get(outcome.kind, 0.0) + outcome.seconds, 3)
@@ -261,21 +196,16 @@ def _summarise(
 
 
 def best_features(workspace: Workspace, atlases: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the feature with the highest F1 for each label of these atlases, best first."""
+    """Return the best feature of each label of these atlases, highest F1 first.
+
+    An atlas chooses a label's feature and threshold on one half of the voices; F1 is of the other half.
+    """
     best: dict[tuple[str, str], dict[str, Any]] = {}
     for name in atlases:
-        atlas = workspace.atlas(name)
-        for label in atlas.labels.itertuples():
-            found = atlas.find(label=label.label, kind=label.kind, sort="f1", limit=1)
-            if not len(found):
-                continue
-            row = {
-                "label": str(label.label),
-                "kind": str(label.kind),
-                "feature": f"{name}:{found.index[0]}",
-                "f1": round(float(found["f1"].iloc[0]), 4),
-            }
-            key = (row["kind"], row["label"])
-            if key not in best or row["f1"] > best[key]["f1"]:
-                best[key] = row
+        for row in workspace.atlas(name).labels.to_dict("records"):
+            key = str(row["kind"]), str(row["label"])
+            f1 = round(float(row["best_f1"]), 4) if row["best_f1"] >= 0 else 0.0
+            if key not in best or f1 > best[key]["f1"]:
+                feature = f"{name}:{int(row['best_feature'])}" if f1 > 0 else None
+                best[key] = {"label": key[1], "kind": key[0], "feature": feature, "f1": f1}
     return sorted(best.values(), key=lambda row: (-row["f1"], row["kind"], row["label"]))

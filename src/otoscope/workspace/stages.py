@@ -22,10 +22,10 @@ from otoscope.errors import InputError, OtoscopeError
 from otoscope.progress import ProgressReport
 from otoscope.storage import read_json, sha256_file, write_json
 from otoscope.workspace.layout import Workspace
+from otoscope.workspace.plan import DictionaryPlan
 
 if TYPE_CHECKING:
     from otoscope.audio import Corpus
-    from otoscope.dictionaries import TopK
     from otoscope.models import SpeechModel
 
 FORMAT, VERSION = "otoscope-stage", 1
@@ -106,40 +106,47 @@ def harvest_stage(
 def train_stage(
     workspace: Workspace,
     store: str,
-    site: str,
-    name: str,
-    spec: TopK | str,
+    plan: DictionaryPlan,
     *,
-    steps: int | None = None,
     seed: int = 0,
     clips: Sequence[str] | None = None,
     progress: bool | ProgressReport = True,
 ) -> StageOutcome:
-    """Train `spec` on the store's `clips` (or save "neurons" or "random") as the dictionary `name`.
+    """Make the planned dictionary from the store's `clips` (all, if None); neurons and random ones need no training.
 
     Raises:
         InputError: the store has no such site.
     """
-    from otoscope.dictionaries import Neurons, RandomBasis, train
+    from otoscope.dictionaries import Neurons, RandomBasis, TopK, train
 
     source = workspace.store(store)
-    if site not in source.sites:
-        raise InputError(f"The store {store!r} has no site {site!r}; it has {', '.join(source.sites)}.")
-    inputs = {"store": source.fingerprint, "site": site, "spec": repr(spec), "steps": steps, "seed": seed}
-    inputs["clips"] = None if clips is None else _digest(list(clips))
+    if plan.site not in source.sites:
+        raise InputError(f"The store {store!r} has no site {plan.site!r}; it has {', '.join(source.sites)}.")
+    d = source.d(plan.site)
+    inputs: dict[str, Any] = {**plan.settings(), "d": d, "seed": seed}
+    if plan.kind == "topk":
+        inputs |= {"store": source.fingerprint, "clips": None if clips is None else _digest(list(clips))}
 
     def work(folder: Path) -> None:
-        d = source.d(site)
-        if spec == "neurons":
-            Neurons(site, d, name=name).save(folder)
-        elif spec == "random":
-            RandomBasis(site, d, 2 * d, seed, 16, name=name).save(folder)
-        elif isinstance(spec, str):
-            raise InputError(f"{spec!r} is not a kind of dictionary; valid: topk, neurons, random.")
+        if plan.kind == "neurons":
+            Neurons(plan.site, d, name=plan.name).save(folder)
+        elif plan.kind == "random":
+            RandomBasis(plan.site, d, plan.n_features, seed, plan.k, name=plan.name).save(folder)
         else:
-            train(source, spec, site=site, steps=steps, seed=seed, to=folder, clips=clips, progress=progress)
+            train(
+                source,
+                TopK(n_features=plan.n_features, k=plan.k),
+                site=plan.site,
+                steps=plan.steps,
+                batch_size=plan.batch_size,
+                lr=plan.lr,
+                seed=seed,
+                to=folder,
+                clips=clips,
+                progress=progress,
+            )
 
-    return run_stage(workspace, "train", name, inputs, workspace.path("dictionaries", name), work)
+    return run_stage(workspace, "train", plan.name, inputs, workspace.path("dictionaries", plan.name), work)
 
 
 def atlas_stage(
@@ -168,7 +175,7 @@ def atlas_stage(
     }
 
     def work(folder: Path) -> None:
-        build_atlas(source, features, clips, folder, progress=progress, seed=seed)
+        build_atlas(source, features, clips, folder, name=name, progress=progress, seed=seed)
 
     return run_stage(workspace, "atlas", name, inputs, workspace.path("atlases", name), work)
 
