@@ -91,7 +91,6 @@ def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpo
     """
     from transformers import WhisperForConditionalGeneration, WhisperTokenizer
 
-    from otoscope.models.attention import NAME
     from otoscope.models.families import whisper
 
     label, folder = find_folder(name)
@@ -102,7 +101,6 @@ def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpo
             module, report = WhisperForConditionalGeneration.from_pretrained(
                 folder,
                 dtype=dtype,
-                attn_implementation=NAME,
                 local_files_only=True,
                 use_safetensors=safe,
                 weights_only=True,

@@ -67,7 +67,8 @@ class SpeechModel:
     """A speech model whose activations can be read and edited by site.
 
     Safe to use from several threads at once: what a call reads and edits belongs to that call alone.
-    `module` is a tapped Hugging Face model (see `families.whisper.tap`); `load_model` makes one.
+    `load_model` makes one; `module` is a tapped Hugging Face model (see `families.whisper.tap`), and `tokenizer`
+    may be None for a model that never transcribes.
     """
 
     def __init__(self, name: str, folder: Path | None, module: Any, tokenizer: Any) -> None:
@@ -77,7 +78,6 @@ class SpeechModel:
         self.tokenizer = tokenizer
         self.dims: Dims = whisper.dims_of(module.config)
         self.clock = Clock()
-        self._rules = Rules.of(module, tokenizer)
 
     def __repr__(self) -> str:
         dims = self.dims
@@ -102,6 +102,10 @@ class SpeechModel:
         if self.folder is not None:
             return hash_checkpoint(self.folder)
         return hash_tensors(sorted(self.module.state_dict().items()))
+
+    @cached_property
+    def _rules(self) -> Rules:
+        return Rules.of(self.module, self.tokenizer)
 
     def sites(self) -> list[Site]:
         """Return every readable site, in the order of the forward pass."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from otoscope.models.arithmetic import use_fast_linear
-from otoscope.models.attention import name_attention
+from otoscope.models.attention import NAME, name_attention
 from otoscope.models.dims import Dims
 from otoscope.models.taps import Tap, install_taps
 
@@ -34,9 +32,6 @@ TAPS: tuple[Tap, ...] = (
 )
 """`attn.scores` and `attn.pattern` are met inside the attention function (see attention.py)."""
 
-ATTENTION = {"encoder.L.attn": f"{_BLOCK}.self_attn"}
-"""Attention modules by the name their scores and patterns begin with."""
-
 
 def dims_of(config: Any) -> Dims:
     """Read the sizes of a Whisper model out of its configuration (a `WhisperConfig`)."""
@@ -55,13 +50,12 @@ def dims_of(config: Any) -> Dims:
     )
 
 
-def tap(module: nn.Module) -> nn.Module:
-    """Put the taps on a freshly built `WhisperForConditionalGeneration` (once; copies of it keep them)."""
+def tap(module: Any) -> Any:
+    """Put the taps on a freshly built `WhisperForConditionalGeneration` (once; copies keep them) and return it."""
     dims = dims_of(module.config)
     install_taps(module, TAPS, dims.n_layers)
-    for site, path in ATTENTION.items():
-        for layer in range(dims.n_layers):
-            attention = module.get_submodule(path.replace(".L", f".{layer}"))
-            name_attention(attention, site.replace(".L.", f".{layer}."))
-    use_fast_linear(module.get_submodule("model.encoder"))
+    for layer in range(dims.n_layers):
+        name_attention(module.model.encoder.layers[layer].self_attn, f"encoder.{layer}.attn")
+    module.set_attn_implementation(NAME)
+    use_fast_linear(module.model.encoder)
     return module
