@@ -49,7 +49,7 @@ def test_filters_are_openais(n_mels: int) -> None:
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])
-@pytest.mark.parametrize("n", [201, 400, 1600, 16123, 80000, 479680, 479801, WINDOW])
+@pytest.mark.parametrize("n", [201, 400, 16123, 479801, WINDOW])
 def test_equal_to_openai_whisper(speechlike: Speechlike, n: int, n_mels: int) -> None:
     for name, samples in sounds(n, speechlike).items():
         for total in (None, WINDOW, n + 160, n + 199):

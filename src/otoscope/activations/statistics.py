@@ -30,8 +30,8 @@ class SiteStatistics:
         """Return the sums over `frames` `[t, d]`."""
         total = np.zeros(frames.shape[1])
         total_square = total_norm = 0.0
-        for block in frames.split(_BLOCK_FRAMES):
-            exact = block.to(torch.float64)
+        for start in range(0, len(frames), _BLOCK_FRAMES):
+            exact = frames[start : start + _BLOCK_FRAMES].to(torch.float64)
             squares = exact.square().sum(1)
             total += exact.sum(0).numpy()
             total_square += float(squares.sum())

@@ -93,7 +93,7 @@ class Corpus(Sequence[Clip]):
         tables.
 
         Raises:
-            InputError: a recording is missing.
+            InputError: a recording is missing, or the folder exists and is not a saved corpus.
             OtoscopeError: the folder cannot be written.
         """
         from otoscope.audio.readers.saved import save_corpus

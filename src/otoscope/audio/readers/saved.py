@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,14 @@ import soundfile
 
 from otoscope.audio.clip import Clip, Interval
 from otoscope.audio.decoding import SAMPLE_RATE_HZ
-from otoscope.errors import OtoscopeError
+from otoscope.errors import InputError, OtoscopeError
 from otoscope.storage import atomic_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from otoscope.audio.corpus import Corpus
 
 FORMAT, VERSION = "otoscope-corpus", 1
+TABLES = ("meta.json", "corpus.parquet", "tiers.parquet")
 CLIPS = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -74,12 +76,17 @@ def _table(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 def save_corpus(corpus: Corpus, folder: Path) -> None:
-    """Write `corpus` to `folder`, which appears when it is complete."""
-    corpus_hashes = {id(clip): clip.content_hash() for clip in corpus}
+    """Write `corpus` to `folder`, which appears when it is complete; recordings that lie in it stay in it.
+
+    Raises:
+        InputError: the folder holds something else, or a recording is missing.
+    """
+    if folder.exists() and not _may_replace(folder):
+        raise InputError(f"{folder} exists and is not a saved corpus; save to a new folder.")
+    hashes = [clip.content_hash() for clip in corpus]
     with atomic_folder(folder) as temporary:
-        rows = []
-        for clip in corpus:
-            rows.append(_row(clip, corpus_hashes[id(clip)], folder, temporary))
+        _keep_recordings(folder, temporary)
+        rows = [_row(clip, sha256, folder, temporary) for clip, sha256 in zip(corpus, hashes, strict=True)]
         pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS), temporary / "corpus.parquet")
         intervals = [
             {"clip_id": clip.clip_id, "tier": tier, "start_s": i.start_s, "end_s": i.end_s, "label": i.label}
@@ -89,6 +96,25 @@ def save_corpus(corpus: Corpus, folder: Path) -> None:
         ]
         pq.write_table(pa.Table.from_pylist(intervals, schema=TIERS), temporary / "tiers.parquet")
         write_json(temporary / "meta.json", {"format": FORMAT, "version": VERSION, "name": corpus.name})
+
+
+def _may_replace(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return ((folder / TABLES[0]).is_file() and (folder / TABLES[1]).is_file()) or not any(folder.iterdir())
+
+
+def _keep_recordings(folder: Path, temporary: Path) -> None:
+    """Link everything but the tables into the folder that will replace `folder`."""
+    for path in sorted(folder.rglob("*")):
+        target = temporary / path.relative_to(folder)
+        if path.is_dir() and not path.is_symlink():
+            target.mkdir(exist_ok=True)
+        elif path.parent != folder or path.name not in TABLES:
+            try:
+                os.link(path, target, follow_symlinks=False)
+            except OSError:
+                shutil.copy2(path, target, follow_symlinks=False)
 
 
 def _row(clip: Clip, sha256: str, folder: Path, temporary: Path) -> Mapping[str, Any]:
@@ -109,6 +135,7 @@ def _place(clip: Clip, folder: Path, temporary: Path) -> str:
         return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
     uri = f"audio/{clip.clip_id}" + ("" if isinstance(clip.source, bytes) else ".wav")
     (temporary / "audio").mkdir(exist_ok=True)
+    (temporary / uri).unlink(missing_ok=True)  # it may be a link to the recording of an earlier save
     if isinstance(clip.source, bytes):
         (temporary / uri).write_bytes(clip.source)
     else:
