@@ -145,7 +145,8 @@ def rotated_hits(values, frames, threshold, position, clip, start, rings, moves,
     """Count hits `[s, c]` above each class's threshold (inf: not asked for), each clip's labels rotated, `s` times.
 
     `position [t]` numbers the labelled frames of the SCORE half (−1 elsewhere), clip after clip from `start`;
-    `clip [p]` is their clip. `rings` holds each clip's labels twice in a row, so that a rotation by `moves [s, clip]` never wraps.
+    `clip [p]` is their clip. `rings` holds each clip's labels twice in a row, so that a rotation by `moves [s, clip]`
+    never wraps.
     """
     lowest = threshold.min()
     place = np.empty(len(values), dtype=np.int64)
