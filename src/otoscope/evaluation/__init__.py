@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from otoscope.evaluation.held_out import BestUnits, best_units, held_out_purity
+from otoscope.evaluation.necessity import Effect, Estimate, Necessity, necessity
 from otoscope.evaluation.reconstruction import Reconstruction, reconstruction
 from otoscope.evaluation.selectivity import (
     Detection,
@@ -21,6 +22,9 @@ from otoscope.evaluation.selectivity import (
 __all__ = [
     "BestUnits",
     "Detection",
+    "Effect",
+    "Estimate",
+    "Necessity",
     "Purity",
     "Reconstruction",
     "auroc",
@@ -32,6 +36,7 @@ __all__ = [
     "f1_at",
     "f1_max",
     "held_out_purity",
+    "necessity",
     "purity",
     "reconstruction",
     "split_groups",
