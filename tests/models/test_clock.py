@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otoscope.models import Clock
+from otoscope.models import Clock, clock
 
 CLOCK = Clock()
 frames = st.integers(0, 400_000)
@@ -40,3 +42,7 @@ def test_neighbouring_spans_share_no_frame(frame: int, count: int) -> None:
 def test_whisper_runs_at_fifty_positions_a_second() -> None:
     assert CLOCK.positions_hz == 50
     assert CLOCK.time_s(1499) == 29.98
+
+
+def test_the_documented_example_is_true() -> None:
+    assert doctest.testmod(clock) == (0, 1)

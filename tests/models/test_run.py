@@ -31,6 +31,9 @@ def test_a_run_answers_to_aliases_and_prints_canonical_names(pocket: oto.SpeechM
     run = pocket.run(tone(16000), ["encoder.blocks.1", "blocks.1.attn.hook_pattern"])
     assert list(run) == [SITE, "encoder.1.attn.pattern"]
     assert run["encoder.blocks.1"] is run[SITE]
+    assert "encoder.blocks.1" in run
+    assert "encoder.2.resid_post" not in run
+    assert "nothing" not in run
     assert run[SITE].shape == (50, pocket.dims.d_model)
     assert run["encoder.1.attn.pattern"].shape == (pocket.dims.n_heads, 50, 50)
     assert "encoder.1.resid_post (50, " in repr(run)

@@ -63,7 +63,12 @@ def find_folder(name: str | os.PathLike[str]) -> tuple[str, Path]:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         for weights in _HUB_WEIGHTS:
@@ -75,11 +80,13 @@ def _from_hub(name: str) -> Path:
         raise InputError(f"{name!r} is neither a folder nor a valid name on the Hugging Face Hub.") from error
     except RepositoryNotFoundError as error:
         raise InputError(f"The Hugging Face Hub has no public model {name!r}, and there is no such folder.") from error
-    except (LocalEntryNotFoundError, OSError) as error:
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise OtoscopeError(
             f"The model {name!r} is not in the local cache and the Hugging Face Hub cannot be reached; "
             "connect once, or give a local folder."
         ) from error
+    except OSError as error:
+        raise OtoscopeError(f"The model {name!r} could not be downloaded: {_first_line(error)}") from error
 
 
 def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpoint:

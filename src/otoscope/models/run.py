@@ -33,6 +33,12 @@ class Run(Mapping[str, Tensor]):
             raise InputError(f"This run did not read {name}; it read {', '.join(self.tensors)}.")
         return self.tensors[name]
 
+    def __contains__(self, site: object) -> bool:
+        try:
+            return isinstance(site, str) and parse_site(site, self.dims).name in self.tensors
+        except InputError:
+            return False
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 
