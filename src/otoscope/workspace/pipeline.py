@@ -190,7 +190,7 @@ def _summarise(
         seconds=seconds,
         dictionaries=figures,
         phones_total=len(phones),
-        phones_found=sum(row["f1"] >= GOOD_F1 for row in phones),
+        phones_found=sum(f1 >= GOOD_F1 for f1 in phones),
         best=tuple(best),
     )
 
