@@ -1,7 +1,8 @@
 """One TopK training step, ours and SAELens', alternating in one process on one core: frames per second, medians.
 
-Both do their real step (forward, backward, gradient clipping, Adam, decoder constraint) on the same batches at the size of
-whisper-tiny: d = 384, n = 3072, k = 32, 4,096 frames. Time is CPU time of the process, so that other programs count less.
+Both do their real step (forward, backward, gradient clipping, Adam, decoder constraint) on the same batches at the
+size of whisper-tiny: d = 384, n = 3072, k = 32, 4,096 frames. Time is CPU time of the process, so that other programs
+count less.
 """
 
 from __future__ import annotations

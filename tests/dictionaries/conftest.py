@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from otoscope.dictionaries import TopK, TopKDictionary, train
+
 SITE = "encoder.2.resid_post"
 
 
@@ -65,3 +67,11 @@ def planted_directions() -> tuple[MemoryStore, Tensor]:
 @pytest.fixture(scope="session")
 def store(planted_directions: tuple[MemoryStore, Tensor]) -> MemoryStore:
     return planted_directions[0]
+
+
+@pytest.fixture(scope="session")
+def trained(store: MemoryStore) -> TopKDictionary:
+    """A dictionary twice as large as the one behind the data, trained briefly."""
+    dictionary = train(store, TopK(64, k=3), steps=800, batch_size=512, lr=5e-3, progress=False)
+    assert isinstance(dictionary, TopKDictionary)
+    return dictionary

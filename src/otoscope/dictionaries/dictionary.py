@@ -18,6 +18,7 @@ from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     from otoscope.models import Edit
+    from otoscope.models.edits import Op
 
 Span = tuple[float, float] | None
 
@@ -46,6 +47,7 @@ class Dictionary(ABC):
         self.d_in = d_in
         self.n_features = n_features
         self.metadata: dict[str, Any] = dict(metadata or {})
+        self._copies: dict[torch.device, Dictionary] = {}
 
     @abstractmethod
     def encode(self, x: Tensor) -> SparseCode:
@@ -78,7 +80,7 @@ class Dictionary(ABC):
         """Return the strengths of some features on activations `h` `[…, d_in]`, as `[…, len(features)]`."""
         for index in features:
             self._check(index)
-        code = self.encode(h.reshape(-1, h.shape[-1]))
+        code = self._on(h.device).encode(h.reshape(-1, h.shape[-1]).float())
         wanted = torch.as_tensor(list(features), device=h.device)
         return code.features(wanted).reshape(*h.shape[:-1], len(features)).to(h.dtype)
 
@@ -115,6 +117,15 @@ class Dictionary(ABC):
         result = type(self).from_saved(self.config(), moved, name=self.name, site=self.site)
         result.metadata = dict(self.metadata)
         return result
+
+    def _on(self, device: torch.device) -> Dictionary:
+        """Return this dictionary, or its copy on another device (kept, since edits ask for it at every step)."""
+        tensors = list(self.tensors().values())
+        if not tensors or tensors[0].device == device:
+            return self
+        if device not in self._copies:
+            self._copies[device] = self.to(device)
+        return self._copies[device]
 
     def _check(self, index: int) -> int:
         return check_feature(int(index), self.n_features, f"dictionary {self.name!r}")
@@ -169,7 +180,7 @@ class Feature:
         """Set the feature to `value` everywhere."""
         return self._edit("clamp", value, time_s)
 
-    def _edit(self, op: str, value: float, time_s: Span) -> Edit:
+    def _edit(self, op: Op, value: float, time_s: Span) -> Edit:
         from otoscope.models import Edit
 
         return Edit(

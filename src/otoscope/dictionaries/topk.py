@@ -1,7 +1,7 @@
 """TopK sparse autoencoder: Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093).
 
-Each frame is rebuilt from its `k` strongest features. Features that have been silent for long learn from what the others
-left over (the auxiliary loss "AuxK", appendix A.2 of the paper), so that few of them die.
+Each frame is rebuilt from its `k` strongest features. Features that have been silent for long learn from what the
+others left over (the auxiliary loss "AuxK", appendix A.2 of the paper), so that few of them die.
 """
 
 from __future__ import annotations
@@ -282,4 +282,5 @@ class TopKLearner(Learner):
 
 
 def _sum_of_squares(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x).square()
+    norm: Tensor = torch.linalg.vector_norm(x)
+    return norm.square()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -22,7 +23,14 @@ ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 TINY = np.float32(np.finfo(np.float32).tiny)
 ROWS_PER_THREAD = 256
 
-_jit = numba.njit(nogil=True, cache=True, boundscheck=False, fastmath={"nnan", "nsz", "reassoc", "contract"})
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def _jit(function: Kernel) -> Kernel:
+    """Compile at the first call and keep the machine code on disk; sums may be reordered, NaN is not expected."""
+    options = {"nogil": True, "cache": True, "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+    compiled: Kernel = numba.njit(**options)(function)
+    return compiled
 
 
 def top_k(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -42,7 +50,8 @@ def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
 
 def scatter_outer(values: Tensor, indices: Tensor, x: Tensor, n: int) -> Tensor:
     """Return `[n, d]` with `Σ values[t, k] · x[t]` over the entries of each feature."""
-    starts, frames, weights = (torch.from_numpy(a) for a in _by_feature(*_arrays(values, indices), n))
+    v, i = _arrays(values, indices)
+    starts, frames, weights = (torch.from_numpy(array) for array in _by_feature(v, i, n))
     return torch.nn.functional.embedding_bag(
         frames, x, starts, per_sample_weights=weights, mode="sum", include_last_offset=True
     )
@@ -64,7 +73,7 @@ def _share(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         kernel(0, count, *arguments)
         return
     edges = [count * part // threads for part in range(threads + 1)]
-    jobs = [_pool(threads).submit(kernel, a, b, *arguments) for a, b in zip(edges, edges[1:], strict=False)]
+    jobs = [_pool(threads).submit(kernel, a, b, *arguments) for a, b in pairwise(edges)]
     for job in jobs:
         job.result()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from otoscope.dictionaries.kernels.dispatch import gather_dot, top_k
 FRAMES = {"cpu": 256}
 FRAMES_ELSEWHERE = 8192
 SPARE = 8
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def encode_top_k(x: Tensor, rows: Tensor, bias: Tensor, k: int, *, shortlist: bo
     """
     if not len(x):
         return x.new_zeros(0, k), x.new_zeros(0, k, dtype=torch.int32)
-    blocks = x.split(FRAMES.get(x.device.type, FRAMES_ELSEWHERE))
+    blocks = torch.split(x, FRAMES.get(x.device.type, FRAMES_ELSEWHERE))
     if shortlist and k + SPARE < len(rows):
         columns16, bias16 = rows.bfloat16().T, bias.bfloat16()
         rough16 = torch.empty(len(blocks[0]), len(rows), dtype=torch.bfloat16, device=x.device)
@@ -64,5 +65,5 @@ def _linear(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
 @cache
 def fast_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -66,9 +66,9 @@ def train(
 ) -> Dictionary:
     """Train a dictionary on the activations of one site.
 
-    Activations are centred and scaled to a mean squared length of d with the store's statistics, and that is folded into the
-    weights at the end: the dictionary takes raw activations. Adam (Kingma and Ba 2015) with the gradient clipped at
-    norm 1; the learning rate warms up, stays, and falls to 0 over the last fifth.
+    Activations are centred and scaled to a mean squared length of d with the store's statistics, and that is folded
+    into the weights at the end: the dictionary takes raw activations. Adam (Kingma and Ba 2015) with the gradient
+    clipped at norm 1; the learning rate warms up, stays, and falls to 0 over the last fifth.
 
     With `to`, the run is checkpointed beside that folder and the same call resumes it. On the same machine, with the
     same number of threads, a resumed run ends with the same bytes as one that was never interrupted.
@@ -105,7 +105,7 @@ def train(
         "store": store.fingerprint,
     }
     folder = None if to is None else Path(to)
-    if folder is not None and folder.exists():
+    if folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         return _finished(folder, settings)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     plan = TrainingPlan(store.d(site), steps, steps * min(batch_size, n_frames), seed, chosen)
@@ -253,7 +253,9 @@ class _Run:
         name = self.folder.name if self.folder is not None else f"{spec.kind}-{spec.n_features}"
         dictionary = self.learner.dictionary(self.mean, self.scale, site=self.site, name=name)
         dictionary.metadata = {
-            "model": self.store.meta.get("model"),
+            "model_name": self.store.meta.get("model"),
+            "model_weights_hash": self.store.meta.get("weights_hash"),
+            "corpus": self.store.meta.get("corpus"),
             "training": self.settings,
             "final_metrics": last,
         }

@@ -18,9 +18,9 @@ def default_learning_rate(n_features: int) -> float:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Return the rate at `step`: a linear warm-up (1,000 steps, a twentieth of a short run), flat, linear to 0 at the end.
+    """Return the rate at `step`: a linear warm-up, flat, and a linear fall to 0 over the last fifth of the run.
 
-    The fall takes the last fifth of the run.
+    The warm-up takes 1,000 steps, or a twentieth of a short run.
     """
     warm_up = min(1_000, max(steps // 20, 1))
     fall = max(steps // 5, 1)
