@@ -44,10 +44,10 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         OtoscopeError: the port is taken or the address is not this machine's.
     """
+    if not 0 <= port <= 65535:
+        raise OtoscopeError(f"Port {port} does not exist; choose one from 0 to 65535.")
     try:
         return _listen(host, port)
-    except OverflowError:
-        raise OtoscopeError(f"Port {port} does not exist; choose one from 0 to 65535.") from None
     except socket.gaierror:
         raise OtoscopeError(f"The host {host!r} is unknown; use 127.0.0.1 or this machine's own address.") from None
     except OSError as error:

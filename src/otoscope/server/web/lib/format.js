@@ -44,4 +44,4 @@ export function clipHref(clip, params = {}) {
 }
 
 /** @param {string | null} label @param {string | null} kind */
-export const labelText = (label, kind) => (label === null ? "" : kind === "phone" ? `/${label}/` : label);
+export const labelText = (label, kind) => (label === null ? "" : kind === "phone" ? `/${label}/` : label.replaceAll("_", " "));

@@ -87,10 +87,9 @@ function Shown({ clip, params }) {
       <${PlayButton} sound=${sound} label="the clip" />
       <div><h1>${clip.text || clip.attributes.sound_class || clip.id}</h1>
         <p class="quiet">${[clip.id !== clip.text && clip.id, clip.corpus, clip.speaker, duration(clip.duration_s)].filter(Boolean).join(" · ")}</p></div>
-      <span class="grow" />
       <div class="tools">
-        <button class="icon" onClick=${() => zoom(0.5)} aria-label="Zoom in" title="Zoom in">＋</button>
-        <button class="icon" onClick=${() => zoom(2)} disabled=${!zoomed} aria-label="Zoom out" title="Zoom out">－</button>
+        <button class="icon" onClick=${() => zoom(0.5)} aria-label="Zoom in" title="Zoom in"><${Icon} name="plus" /></button>
+        <button class="icon" onClick=${() => zoom(2)} disabled=${!zoomed} aria-label="Zoom out" title="Zoom out"><${Icon} name="minus" /></button>
         <button class="icon" onClick=${() => look(view[0] - move, view[1] - move)} disabled=${view[0] <= 0} aria-label="Earlier" title="Earlier"><${Icon} name="left" /></button>
         <button class="icon" onClick=${() => look(view[0] + move, view[1] + move)} disabled=${view[1] >= clip.duration_s - 0.01} aria-label="Later" title="Later"><${Icon} name="right" /></button>
         ${selection && html`<button onClick=${() => look(selection[0], selection[1])}>Zoom to selection</button>`}
@@ -119,7 +118,7 @@ function Written({ clip }) {
   return html`<section class="panel written"><h2>The model writes</h2><${Problem} error=${error} />
     ${loading && html`<p class="quiet" role="status">Listening…</p>`}
     ${transcript && html`<${Tokens} tokens=${transcript.tokens} />
-      <p class="quiet">${transcript.language ? `language ${transcript.language} · ` : ""}${transcript.avg_log_prob === null ? "" : `mean log p ${decimal(transcript.avg_log_prob)} per token · `}no-speech probability ${percent(transcript.no_speech_prob ?? 0)}
+      <p class="quiet">${transcript.language ? `language ${transcript.language} · ` : ""}${transcript.avg_log_prob === null ? "" : `mean log p ${decimal(transcript.avg_log_prob, 3)} per token · `}no-speech probability ${percent(transcript.no_speech_prob ?? 0)}
         ${clip.text && ` · said: “${clip.text}”`}</p>`}</section>`;
 }
 

@@ -105,9 +105,10 @@ function Outcome({ result, busy }) {
       ? result.words.map(({ change, ...words }) => words[which].length > 0 && html`<span class=${`words ${change === "same" ? "same" : which === "base" ? "gone" : "new"}`}>${words[which].join(" ")}</span> `)
       : html`<span class="quiet">${result ? "(nothing)" : "…"}</span>`
   }${result && !result[which].text && result.words.length > 0 && html`<span class="quiet">(nothing)</span>`}</p>`;
+  const same = result !== null && result.base.text === result.edited.text;
   return html`<div class="sides">
     <div class="side" data-side="base"><h2>As it is</h2>${side("base")}</div>
-    <div class="side" data-side="edited"><h2>Edited <span class="busy" role="status">${busy ? "listening…" : ""}</span></h2>${side("edited")}</div></div>`;
+    <div class="side" data-side="edited"><h2>Edited <span class="busy" role="status">${busy ? "listening…" : same ? "the same words" : ""}</span></h2>${side("edited")}</div></div>`;
 }
 
 /** @param {{ edit: EditDraft, active: boolean, onChange: (change: Partial<EditDraft>) => void, onPick: () => void, onRemove: () => void }} props */
@@ -127,9 +128,9 @@ function EditRow({ edit: { target, op, value, span }, active, onChange, onPick, 
     <span class="what">${info && html`<${Chip} label=${info.row.label} kind=${info.row.label_kind} />`}
       ${feature ? html`<a href=${featureHref({ atlas: feature[1], index: Number(feature[2]) })}>${feature[1]}:<b>${info?.row.unit ?? feature[2]}</b></a>` : html`<b>${target}</b>`}</span>
     <select aria-label="Operation" value=${op} onChange=${choose}>${Object.entries(OPS).map(([name, { title }]) => html`<option value=${name} selected=${name === op}>${title}</option>`)}</select>
-    ${op === "zero" ? html`<span class="slider" />` : html`<input class="slider" type="range" aria-label="Strength" min=${min * unit} max=${max * unit} step=${(max - min) * unit / 160} value=${value} onInput=${slide} />
+    ${op === "zero" ? html`<span class="slider" /><span class="number" />` : html`<input class="slider" type="range" aria-label="Strength" min=${min * unit} max=${max * unit} step=${(max - min) * unit / 160} value=${value} onInput=${slide} />
       <input class="number" type="number" aria-label="Strength as a number" step="any" value=${Number(value.toPrecision(4))} onChange=${slide} />`}
-    ${relative && info && html`<span class="quiet">of max ${strength(info.row.max)}</span>`}
+    <span class="quiet limit">${relative && info ? `max ${strength(info.row.max)}` : ""}</span>
     <span class="span">${span ? html`${clock(span[0])}–${clock(span[1])} <button class="link" onClick=${() => onChange({ span: null })}>everywhere</button>` : html`<span class="quiet">everywhere</span>`}</span>
     <button class="icon small" onClick=${onRemove} aria-label=${`Remove ${target}`} title="Remove"><${Icon} name="close" size=${15} /></button>
   </div>`;

@@ -1,7 +1,7 @@
 // One feature: what it detects, how sure that is, where it fires, how it sounds.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
 import { getJson, useJson } from "../lib/api.js";
-import { clipHref, clock, count, decimal, featureAddress, featureHref, labelText, percent, strength } from "../lib/format.js";
+import { clipHref, clock, count, decimal, featureAddress, featureHref, percent, strength } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { usePreference } from "../lib/preferences.js";
 import { address, navigate, setParams, usePlace } from "../lib/router.js";
@@ -106,9 +106,9 @@ function editHref({ row, examples }) {
 function Detects({ info: { labels, row } }) {
   return html`<section class="panel"><h2>Detects</h2>
     ${labels.length ? html`<ol class="scores">${labels.slice(0, 10).map((score) => html`<li>
-      <a href=${address("/features", { q: labelText(score.label, score.kind) })}><${Chip} label=${score.label} kind=${score.kind} /></a>
+      <a href=${address("/features", { q: score.kind === "phone" ? `/${score.label}/` : score.label })}><${Chip} label=${score.label} kind=${score.kind} /></a>
       <${F1Bar} score=${score} chance=${score.chance} />
-      <span class="quiet detail" title="precision, recall">${percent(score.precision ?? 0)} / ${percent(score.recall ?? 0)}</span></li>`)}</ol>
+      <span class="quiet detail" title="precision, recall">${Math.round((score.precision ?? 0) * 100)} / ${Math.round((score.recall ?? 0) * 100)} %</span></li>`)}</ol>
       <p class="legend quiet">F1 with 95 % interval; the red tick is chance (labels moved in time). Right: precision / recall.</p>`
       : html`<p class="quiet">${row.dead ? "It never fires." : "No sound it was scored for is detected better than by always firing."}</p>`}
   </section>`;

@@ -112,7 +112,7 @@ function Labels({ labels }) {
     <ul class="labels">${labels.filter((item) => item.kind === kind).map((item) => html`<li>
       <a class=${`label kind-${kind}`} href=${address("/features", { q: kind === "phone" ? `/${item.label}/` : item.label, kind })}
         title=${`best F1 ${(item.best_f1 ?? 0).toFixed(2)}, ${item.n_features} features named`}>
-        <span class="name">${item.label}</span><span class="level"><span style=${{ width: `${(item.best_f1 ?? 0) * 100}%` }} /></span></a></li>`)}</ul></section>`)}`;
+        <span class="name">${item.label.replaceAll("_", " ")}</span><span class="level"><span style=${{ width: `${(item.best_f1 ?? 0) * 100}%` }} /></span></a></li>`)}</ul></section>`)}`;
 }
 
 /** @param {string} kind */

@@ -16,6 +16,8 @@ const PATHS = {
   down: html`<path d="M10 3.5V13m0 0 3.5-3.5M10 13 6.5 9.5M3.5 13.5v2A1.5 1.5 0 0 0 5 17h10a1.5 1.5 0 0 0 1.5-1.5v-2" />`,
   table: html`<rect x="3" y="4" width="14" height="12" rx="1.5" /><path d="M3 8.2h14M3 12.2h14M8.5 4v12" />`,
   open: html`<path d="M8 4.5H4.5v11h11V12M11.5 3.5h5v5M16 4l-7 7" />`,
+  plus: html`<path d="M10 4v12M4 10h12" />`,
+  minus: html`<path d="M4 10h12" />`,
   close: html`<path d="m5 5 10 10M15 5 5 15" />`,
   ear: html`<path d="M5.5 8.5a4.7 4.7 0 1 1 8.2 3.1c-1 1-1.6 1.6-1.6 2.8a2.3 2.3 0 0 1-4.3 1.1M8 8.6a2.2 2.2 0 1 1 3.4 1.9" />`,
 };

@@ -5,8 +5,8 @@ import { percent } from "../lib/format.js";
 /** @param {{ tokens: TokenInfo[] }} props */
 export function Tokens({ tokens }) {
   if (!tokens.length) return html`<p class="transcript empty">(nothing: no speech heard)</p>`;
-  return html`<p class="transcript">${tokens.map(({ text, log_prob }) => {
+  return html`<p class="transcript">${tokens.map(({ text, log_prob }, i) => {
     const doubt = Math.min(1, -log_prob / 2);
-    return html`<span class="token" style=${{ "--doubt": doubt.toFixed(2) }} title=${`p = ${percent(Math.exp(log_prob))}, log p = ${log_prob.toFixed(3)}`}>${text}</span>`;
+    return html`<span class="token" style=${{ "--doubt": doubt.toFixed(2) }} title=${`p = ${percent(Math.exp(log_prob))}, log p = ${log_prob.toFixed(3)}`}>${i === 0 ? text.trimStart() : text}</span>`;
   })}</p>`;
 }
