@@ -91,10 +91,7 @@ class TopKDictionary(Dictionary):
         name: str = "topk",
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        n, d = decoder.shape
-        shapes = [list(tensor.shape) for tensor in (encoder, encoder_bias, decoder_bias)]
-        if shapes != [[n, d], [n], [d]]:
-            raise InputError(f"The weights of a TopK dictionary do not fit together: {shapes} beside {[n, d]}.")
+        n, d = _check_shapes(encoder, encoder_bias, decoder, decoder_bias)
         if not 1 <= k <= n:
             raise InputError(f"k must be between 1 and the {n} features, got {k}.")
         super().__init__(name=name, site=site, d_in=d, n_features=n, metadata=metadata)
@@ -146,6 +143,7 @@ class TopKDictionary(Dictionary):
         """Build the dictionary from SAELens' keys; what the flags change is folded into the weights."""
         encoder, bias = tensors["W_enc"].float().T, tensors["b_enc"].float()
         decoder, decoder_bias = tensors["W_dec"].float(), tensors["b_dec"].float()
+        _check_shapes(encoder, bias, decoder, decoder_bias)
         if not config.get("apply_b_dec_to_input", True):
             bias = bias + encoder @ decoder_bias
         if config.get("rescale_acts_by_decoder_norm", False):
@@ -279,6 +277,15 @@ class TopKLearner(Learner):
             site=site,
             name=name,
         )
+
+
+def _check_shapes(encoder: Tensor, encoder_bias: Tensor, decoder: Tensor, decoder_bias: Tensor) -> tuple[int, int]:
+    """Return the number of features and the width if the weights agree on them."""
+    shapes = [list(tensor.shape) for tensor in (encoder, encoder_bias, decoder, decoder_bias)]
+    n, d = len(encoder_bias), len(decoder_bias)
+    if shapes != [[n, d], [n], [n, d], [d]]:
+        raise InputError(f"The weights of a TopK dictionary do not fit together: their shapes are {shapes}.")
+    return n, d
 
 
 def _sum_of_squares(x: Tensor) -> Tensor:
