@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -224,6 +226,24 @@ def test_values_beyond_float16_are_refused_with_advice(
     with pytest.raises(InputError, match=r"beyond what float16 can hold.*bfloat16"):
         run(pocket, tones, tmp_path / "s", shard_frames=10**6)
     assert np.isfinite(run(pocket, tones, tmp_path / "s", dtype="bfloat16", shard_frames=10**6).read(SITES[0])).all()
+
+
+def test_a_full_disk_is_one_sentence_and_the_harvest_goes_on_later(
+    pocket: SpeechModel, tones: Corpus, finished: ActivationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, calls = os.fsync, iter(range(100))
+
+    def full(handle: int) -> None:
+        if next(calls) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OtoscopeError, match=r"The disk is full.*run the same command again"):
+            run(pocket, tones, tmp_path / "s")
+    run(pocket, tones, tmp_path / "s")
+    assert contents(tmp_path / "s") == contents(finished.folder)
 
 
 def test_a_clip_that_cannot_be_read_stops_the_harvest_and_is_named(

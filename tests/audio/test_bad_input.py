@@ -9,6 +9,8 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from otoscope.audio import SAMPLE_RATE_HZ, Clip, containers, decode
 from otoscope.errors import InputError
@@ -165,3 +167,18 @@ def test_samples_of_a_wrong_shape() -> None:
         Clip.from_samples(np.zeros(0), SAMPLE_RATE_HZ)
     with pytest.raises(InputError, match="sample rate"):
         Clip.from_samples(np.zeros(10), 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damage_of_any_kind_gives_sound_or_a_sentence(recordings: dict[str, Path], data: st.DataObject) -> None:
+    content = bytearray(recordings[data.draw(st.sampled_from(sorted(recordings)))].read_bytes())
+    place = st.integers(0, 400) | st.integers(0, len(content) - 1)
+    for at, value in data.draw(st.lists(st.tuples(place, st.integers(0, 255)), max_size=20)):
+        content[at] = value
+    kept = data.draw(st.just(len(content)) | st.integers(1, len(content)))
+    try:
+        samples = Clip.from_bytes(bytes(content[:kept])).samples()
+    except InputError:
+        return
+    assert np.isfinite(samples).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from otoscope.errors import OtoscopeError
 from otoscope.storage import atomic_path, sha256_file
@@ -32,9 +33,10 @@ def write_shard(path: Path, frames: torch.Tensor) -> dict[str, Any]:
         OtoscopeError: the disk is full or the folder cannot be written.
     """
     with atomic_path(path) as temporary:
-        save_file({KEY: frames.contiguous()}, temporary)
-        entry = {"file": path.name, "n_frames": len(frames), "n_bytes": temporary.stat().st_size}
-        return {**entry, "sha256": sha256_file(temporary)}
+        data = save({KEY: frames.contiguous()})  # as bytes, so that a full disk is an ordinary OSError
+        temporary.write_bytes(data)
+        digest = hashlib.sha256(data).hexdigest()
+        return {"file": path.name, "n_frames": len(frames), "n_bytes": len(data), "sha256": digest}
 
 
 def is_whole(path: Path, entry: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -154,7 +155,7 @@ class Clip:
             return self.source[self._span_in_samples()]
         return _RECENT.get(self)
 
-    @property
+    @functools.cached_property
     def duration_s(self) -> float:
         """Length in seconds, from the span or else from the header of the source."""
         if self.end_s is not None:
@@ -200,6 +201,9 @@ class Clip:
         samples = decode(self._recording(), start_s=self.start_s, end_s=self.end_s, name=self.uri)
         samples.flags.writeable = False
         return samples
+
+    def __hash__(self) -> int:
+        return hash((self.clip_id, self.uri, self.start_s, self.end_s))
 
     def __repr__(self) -> str:
         span = "" if self.end_s is None else f", {self.start_s:g}–{self.end_s:g} s"

@@ -33,8 +33,7 @@ class Corpus(Sequence[Clip]):
             raise InputError(f"Corpus {name!r} has no clips.")
         self._position = {clip.clip_id: i for i, clip in enumerate(self.clips)}
         if len(self._position) < len(self.clips):
-            seen: set[str] = set()
-            twice = next(c.clip_id for c in self.clips if c.clip_id in seen or seen.add(c.clip_id))  # type: ignore[func-returns-value]
+            twice = next(clip.clip_id for i, clip in enumerate(self.clips) if self._position[clip.clip_id] != i)
             raise InputError(f"Corpus {name!r} has two clips with the id {twice!r}; ids must be unique.")
 
     @classmethod
@@ -181,13 +180,23 @@ class Corpus(Sequence[Clip]):
 
         The content of each recording is hashed on first use (about 1 GB/s); a saved corpus knows the hashes.
         """
-        sources = {(clip.uri, id(clip.source)): clip for clip in self.clips}
+        digest = hashlib.sha256(b"otoscope-corpus-audio 1")
+        for clip, sha256 in zip(self.clips, self.content_hashes, strict=True):
+            _update(digest, [clip.clip_id, clip.start_s, clip.end_s, sha256])
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def content_hashes(self) -> tuple[str, ...]:
+        """SHA-256 of each clip's source, in order; a source of several clips is read once.
+
+        Raises:
+            InputError: a recording is missing.
+        """
+        keys = [str(clip.source) if isinstance(clip.source, Path) else id(clip.source) for clip in self.clips]
+        sources = dict(zip(keys, self.clips, strict=True))
         with ThreadPoolExecutor(4) as pool:
             hashes = dict(zip(sources, pool.map(Clip.content_hash, sources.values()), strict=True))
-        digest = hashlib.sha256(b"otoscope-corpus-audio 1")
-        for clip in self.clips:
-            _update(digest, [clip.clip_id, clip.start_s, clip.end_s, hashes[clip.uri, id(clip.source)]])
-        return digest.hexdigest()
+        return tuple(hashes[key] for key in keys)
 
     @functools.cached_property
     def fingerprint(self) -> str:

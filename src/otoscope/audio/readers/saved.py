@@ -83,7 +83,7 @@ def save_corpus(corpus: Corpus, folder: Path) -> None:
     """
     if folder.exists() and not _may_replace(folder):
         raise InputError(f"{folder} exists and is not a saved corpus; save to a new folder.")
-    hashes = [clip.content_hash() for clip in corpus]
+    hashes = corpus.content_hashes
     with atomic_folder(folder) as temporary:
         _keep_recordings(folder, temporary)
         rows = [_row(clip, sha256, folder, temporary) for clip, sha256 in zip(corpus, hashes, strict=True)]
