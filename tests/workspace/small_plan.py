@@ -1,0 +1,10 @@
+"""Two dictionaries that are made in seconds."""
+
+from otoscope.workspace import DictionaryPlan, Plan
+
+PLAN = Plan(
+    (
+        DictionaryPlan("sae-2", "encoder.2.resid_post", n_features=64, k=4, steps=20, batch_size=256, lr=2e-3),
+        DictionaryPlan("neurons-0", "encoder.0.mlp.out", kind="neurons"),
+    )
+)
