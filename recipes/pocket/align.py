@@ -27,7 +27,10 @@ class AlignedSpeech:
 def cross_attention(
     model: WhisperForConditionalGeneration, processor: WhisperProcessor, item: AlignedSpeech
 ) -> tuple[np.ndarray, list[int]]:
-    """Attention [layer, head, token, frame] of the rows that predict each text token, and each token's word."""
+    """Attention [layer, head, token, frame] of the rows that predict the text tokens and, last, the end of the text.
+
+    The list holds the index of each text token's word.
+    """
     tokenizer = processor.tokenizer
     ids = tokenizer.convert_tokens_to_ids(
         ["<|startoftranscript|>", f"<|{item.language}|>", "<|transcribe|>", "<|notimestamps|>"]
@@ -41,7 +44,7 @@ def cross_attention(
     encoded = network.encode(model, features)
     _, patterns = network.decode(model, torch.tensor([ids]), encoded)
     n_frames = min(encoded.shape[1], int(np.ceil(len(item.audio) / SAMPLE_RATE / FRAME_S)))
-    return torch.cat(patterns)[:, :, n_prompt - 1 : -1, :n_frames].numpy(), word_of_token
+    return torch.cat(patterns)[:, :, n_prompt - 1 :, :n_frames].numpy(), word_of_token
 
 
 def mass_inside_words(
@@ -93,9 +96,13 @@ def start_errors(
     items: list[AlignedSpeech],
     heads: list[tuple[int, int]],
 ) -> np.ndarray:
-    """Estimated minus true word starts in seconds over all words."""
+    """Estimated minus true word starts in seconds, without the first word of each clip.
+
+    The path has to begin at the first frame, so it says nothing about the first word.
+    """
     errors = []
     for item in items:
         attention, word_of_token = cross_attention(model, processor, item)
-        errors.append(word_starts(attention, word_of_token, heads) - [w.start_s for w in item.words])
+        starts = word_starts(attention, word_of_token, heads)
+        errors.append((starts - [w.start_s for w in item.words])[1:])
     return np.concatenate(errors)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import grammar, voices
+
 _HEAD = """---
 language: [en, es]
 license: cc-by-sa-4.0
@@ -14,9 +16,10 @@ tags: [whisper, interpretability]
 # pocket: a {parameters:.2f} M-parameter Whisper to look inside
 
 A Whisper (Hugging Face layout, d_model 128, 4 + 4 layers, 4 heads, 80 mels, 6-s window) trained from scratch by
-`python -m recipes.pocket` in {minutes} minutes ({steps} steps of 32 clips, one CPU thread). It hears about 480 English words of a small
-grammar, spoken digits, and about 60 Spanish words; it stays silent on sounds. It is made for interpretability: on synthetic
-speech every phone and word boundary is known. It is **not** a general speech recogniser.
+`python -m recipes.pocket` in {minutes} minutes ({steps} steps of 32 clips, one thread of a busy CPU). It hears
+{words} English words of a small grammar, spoken digits, and about 60 Spanish words; it stays silent on sounds. It
+is made for
+interpretability: on synthetic speech every phone and word boundary is known. It is **not** a general speech recogniser.
 
 ```python
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
@@ -27,9 +30,10 @@ processor.batch_decode(model.generate(features, language="en", task="transcribe"
 ```
 
 ## Measured
-Plain Hugging Face processor and greedy `generate` with forced language and task; brackets are 95 % intervals (bootstrap over utterances
-for word error, Wilson for shares). "Held-out voices" are espeak-ng variants that training never used; they are other settings of
-the same formant synthesiser, so this is an easier test than a new human voice.
+Plain Hugging Face processor and greedy `generate` with forced language and task; brackets are 95 % intervals
+(bootstrap over utterances for word error, Wilson for shares). "Held-out voices" are espeak-ng variants that
+training never used; they are other settings of the same formant synthesiser, so this is an easier test than a new
+human voice. The sentences are new, their words and templates are not.
 
 | test | n | result |
 |---|---|---|
@@ -37,27 +41,31 @@ the same formant synthesiser, so this is an easier test than a new human voice.
 
 _AIDS = """
 ## What training planted
-- A throw-away linear classifier of the phone at each 20-ms position read the encoder's output; its loss had weight 1 at the start and fell to 0
-  over the first 35 % of the steps. Without such an aid a model this small takes long to start listening. So **phone information in the encoder's output was asked for**, not
-  discovered; where in the encoder it is computed, in which units, and everything after the first third was not guided.
-- No attention was guided: heads that follow the speech in time emerged by themselves. `alignment_heads` are the four cross-attention heads
-  with the largest share of attention inside the word being predicted:
+- A throw-away linear classifier of the phone at each 20-ms position read the encoder's output (real digits
+  excepted). Its loss had weight 1 at the start and fell linearly{aid}. Without such an aid a prototype took
+  several times longer to start listening. So **phone information in the encoder's output was asked for**, not
+  discovered; where in the encoder it is computed, in which units, and everything after the first third was not
+  guided.
+- No attention was guided: heads that follow the speech in time emerged by themselves. `alignment_heads` are the
+  four cross-attention heads with the largest share of attention inside the word being predicted (± 40 ms):
 """
 
 _LIMITS = """
 ## Training data
-- Synthetic speech (espeak-ng 1.52, 65 voice variants x 8 English accents and 2 Spanish ones), sentences of a small grammar and digit strings.
-- Real digits: Free Spoken Digit Dataset (Z. Jackson and contributors, CC BY-SA 4.0), four of five speakers; `{speaker}` was chosen as the held-out
-  speaker before any result was seen.
-- Sounds: two thirds of the recordings of ESC-10 (K. J. Piczak), the Blanket sounds and librosa's examples (CC0, CC BY, public domain; attribution in the
-  recipe), and synthesised sounds.
-- Token sequences: `<|startoftranscript|><|en|><|transcribe|><|notimestamps|> text` (a fifth with timestamps instead); sounds have `<|nospeech|>` as the
-  target after the start token and, behind a forced prefix, the end of the text.
+- Synthetic speech (espeak-ng 1.52): {voices} voice variants in {accents} English accents and 2 Spanish ones;
+  sentences of a small grammar, digit strings, a fifth of them word salad.
+- Real digits: Free Spoken Digit Dataset (Z. Jackson and contributors, CC BY-SA 4.0), four speakers; `{speaker}` was
+  chosen as the held-out speaker before any result was seen.
+- Sounds: two thirds of the recordings of ESC-10 (K. J. Piczak), of the Blanket sounds and of librosa's examples
+  (CC0, CC BY, public domain), and synthesised sounds.
+- Token sequences: `<|startoftranscript|><|en|><|transcribe|><|notimestamps|> text` (a fifth with timestamps
+  instead, one segment a sentence); sounds have `<|nospeech|>` as the target after the start token and, behind a
+  forced prefix, the end of the text.
 
 ## Limits
-- Real digits are 8-kHz recordings of five people; four of them are all the human speech this model has ever heard.
-- Word salad is a fifth of the sentences; words outside the vocabulary come out as vocabulary words.
-- Timestamps and word times hold for its domain; one seed was trained.
+- Real digits are 8-kHz recordings of five men; four of them are all the human speech this model has ever heard.
+- Words outside the vocabulary come out as vocabulary words.
+- Timestamps and word times hold for its domain. One seed was trained.
 """
 
 
@@ -69,17 +77,21 @@ def _share(f: dict[str, Any], key: str = "rate") -> str:
 def _rows(figures: dict[str, Any]) -> list[tuple[str, int, str]]:
     sentences, mini, digits, sounds = (figures[k] for k in ("sentences", "mini", "digits", "sounds"))
     speaker = figures["held_out_speaker"]
+    language, refused = sentences["language token"], sentences["speech taken for no speech"]
     rows = [
-        ("(a) held-out sentences, held-out voices: word error", sentences["clean"]["n"], _share(sentences["clean"], "wer")),
+        (
+            "(a) held-out sentences, held-out voices: word error",
+            sentences["clean"]["n"],
+            _share(sentences["clean"], "wer"),
+        ),
         ("bundled mini corpus, known accents: word error", mini["mini"]["n"], _share(mini["mini"], "wer")),
     ]
     for name in sentences:
         if "wer" in sentences[name] and name != "clean":
             rows.append((f"{name}: word error", sentences[name]["n"], _share(sentences[name], "wer")))
     rows += [
-        ("language token right after the start token", sentences["language token"]["n"], _share(sentences["language token"])),
-        ("speech taken for `<|nospeech|>`", sentences["speech taken for no speech"]["n"],
-         _share(sentences["speech taken for no speech"])),
+        ("right language after the start token", language["n"], _share(language)),
+        ("speech taken for `<|nospeech|>`", refused["n"], _share(refused)),
         (f"(b) real digits, held-out speaker {speaker}: errors", digits[speaker]["n"], _share(digits[speaker])),
     ]  # fmt: skip
     for name, figure in digits.items():
@@ -90,7 +102,9 @@ def _rows(figures: dict[str, Any]) -> list[tuple[str, int, str]]:
             what = "" if "first" in name else ": empty transcript"
             rows.append((f"(c) {name}{what}", figure["n"], _share(figure)))
     untrained = figures["untrained"]
-    rows.append(("control, random weights, mini corpus: word error", untrained["mini"]["n"], _share(untrained["mini"], "wer")))
+    rows.append(
+        ("control, random weights, mini corpus: word error", untrained["mini"]["n"], _share(untrained["mini"], "wer"))
+    )
     rows.append(("control, random weights, real digits: errors", untrained["digits"]["n"], _share(untrained["digits"])))
     return rows
 
@@ -99,19 +113,26 @@ def write(figures: dict[str, Any]) -> str:
     """The card in Markdown; every number in it comes from `figures`."""
     mini, digits = figures["mini"], figures["digits"]
     head = _HEAD.format(
-        parameters=figures["parameters"] / 1e6, minutes=round(figures["minutes"]), steps=figures["steps"]
+        parameters=figures["parameters"] / 1e6,
+        minutes=round(figures["minutes"]),
+        steps=figures["steps"],
+        words=len(grammar.VOCABULARY),
     )
     table = "".join(f"| {what} | {n} | {result} |\n" for what, n, result in _rows(figures))
     stamps, starts = mini["timestamps"], mini["word starts"]
     confusions = ", ".join(f"{t} → {s} {k}x" for t, s, k in digits["confusions"])
     by_digit = ", ".join(f"{word} {100 * rate:.0f} %" for word, rate in digits["by_digit"].items())
     times = (
-        f"\nTimestamps (n = {stamps['n']}): median absolute error of the start {1000 * stamps['start_s']:.0f} ms, of the end "
-        f"{1000 * stamps['end_s']:.0f} ms. Word starts from the alignment heads by dynamic time warping (n = {starts['n']} words): "
-        f"median {1000 * starts['median_s']:+.0f} ms, median absolute {1000 * starts['median_absolute_s']:.0f} ms, "
+        f"\nTimestamps (n = {stamps['n']}): median absolute error of the start {1000 * stamps['start_s']:.0f} ms, "
+        f"of the end {1000 * stamps['end_s']:.0f} ms. Word starts from the alignment heads by dynamic time warping "
+        f"(n = {starts['n']} words, the first of each clip left out): median {1000 * starts['median_s']:+.0f} ms, "
+        f"median absolute {1000 * starts['median_absolute_s']:.0f} ms, "
         f"{100 * starts['within_100_ms']:.0f} % within 100 ms.\n\n"
         f"Digits of the held-out speaker, errors by word: {by_digit}. Most frequent confusions: {confusions}.\n"
     )
     mass = figures["mass_inside_words"]
     heads = "  " + "; ".join(f"layer {a} head {b}: {mass[a][b]:.2f}" for a, b in figures["alignment_heads"]) + ".\n"
-    return head + table + times + _AIDS + heads + _LIMITS.format(speaker=figures["held_out_speaker"])
+    limits = _LIMITS.format(
+        speaker=figures["held_out_speaker"], voices=len(voices.VARIANTS), accents=len(set(voices.ACCENTS))
+    )
+    return head + table + times + _AIDS.format(aid=figures["phone_aid"]) + heads + limits

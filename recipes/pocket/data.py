@@ -147,7 +147,7 @@ class Batches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.settings.seed, step))
         progress = step / self.settings.steps
-        full = rng.random() < (0.0 if progress < 0.12 else 0.15 if progress < 0.8 else 0.35)
+        full = rng.random() < (0.0 if progress < 0.12 else 0.08 if progress < 0.8 else 0.3)
         n, size = len(self.by_length), self.settings.batch
         centre = rng.random() * (0.5 if progress < 0.12 else 1.0)
         low = int(max(0, min(n - n // 25, centre * n)))

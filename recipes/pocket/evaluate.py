@@ -74,7 +74,7 @@ def wilson(k: int, n: int) -> list[float]:
     """95 % interval of a proportion."""
     z, p = 1.96, k / n
     centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return [float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))]
+    return [max(0.0, float((centre - half) / (1 + z * z / n))), min(1.0, float((centre + half) / (1 + z * z / n)))]
 
 
 def word_error(truth: list[str], said: list[str]) -> dict[str, object]:
@@ -104,7 +104,9 @@ def measure_sentences(listener: Listener, settings: Settings) -> dict[str, objec
     texts = json.loads((settings.build / "heldout.json").read_text())
     chosen = texts["en"][1000 : 1000 + N_SENTENCES]
     variant = lambda i: voices.HELD_OUT_VARIANTS[i % len(voices.HELD_OUT_VARIANTS)]  # noqa: E731
-    clean = [speech.say(t, f"{voices.ACCENTS[i % len(voices.ACCENTS)]}+{variant(i)}").audio for i, t in enumerate(chosen)]
+    clean = [
+        speech.say(t, f"{voices.ACCENTS[i % len(voices.ACCENTS)]}+{variant(i)}").audio for i, t in enumerate(chosen)
+    ]
     out: dict[str, object] = {"clean": word_error(chosen, listener.transcribe(clean))}
     rng = np.random.default_rng(settings.seed)
     for snr in (20, 10, 5, 0):
@@ -149,7 +151,7 @@ def measure_mini(listener: Listener, settings: Settings) -> dict[str, object]:
     absolute = np.median(np.abs(errors), 0)
     out["timestamps"] = {"n": len(errors), "start_s": float(absolute[0]), "end_s": float(absolute[1])}
     items = [align.AlignedSpeech(a, tuple(words[c["clip_id"]])) for a, c in zip(audios[:200], clips[:200], strict=True)]
-    heads = [tuple(h) for h in listener.model.generation_config.alignment_heads or [(2, 0)]]
+    heads = [(layer, head) for layer, head in listener.model.generation_config.alignment_heads]
     starts = align.start_errors(listener.model, listener.processor, items, heads)
     out["word starts"] = {
         "n": len(starts), "median_s": float(np.median(starts)), "median_absolute_s": float(np.median(np.abs(starts))),
@@ -170,14 +172,18 @@ def measure_digits(listener: Listener, settings: Settings) -> dict[str, object]:
         out[speaker] = proportion(sum(wrong.values()), len(truth))
         if speaker == settings.held_out_speaker:
             out["confusions"] = [[t, s or "(nothing)", k] for (t, s), k in wrong.most_common(8)]
-            out["by_digit"] = {w: sum(k for (t, _), k in wrong.items() if t == w) / truth.count(w) for w in grammar.DIGITS}
+            out["by_digit"] = {
+                w: sum(k for (t, _), k in wrong.items() if t == w) / truth.count(w) for w in grammar.DIGITS
+            }
     return out
 
 
 def measure_sounds(listener: Listener, settings: Settings) -> dict[str, object]:
     """(c) Recordings that were kept out of training, synthesised sounds and silence: empty transcripts."""
     rng = np.random.default_rng((settings.seed, 2))
-    real = [(p.parent.name, soundfile.read(p, dtype="float32")[0][: 6 * RATE]) for p in sound_recordings(settings.shared)[1]]
+    real = [
+        (p.parent.name, soundfile.read(p, dtype="float32")[0][: 6 * RATE]) for p in sound_recordings(settings.shared)[1]
+    ]
     made = [(n, sounds.make_sound(n, rng, float(rng.uniform(1, 6)))) for n in sounds.GENERATORS for _ in range(6)]
     out: dict[str, object] = {}
     for name, clips in (("held-out recordings", real), ("synthesised", made)):
@@ -192,7 +198,7 @@ def measure_sounds(listener: Listener, settings: Settings) -> dict[str, object]:
 def run(settings: Settings) -> None:
     """Measure the exported model and an untrained twin; write figures.json and the model card."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    torch.set_num_threads(settings.threads)
+
     listener, untrained = Listener(settings.assets / "pocket"), Listener(settings.build / "random")
     figures: dict[str, object] = json.loads((settings.build / "facts.json").read_text())
     figures["held_out_speaker"] = settings.held_out_speaker

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperProcessor
+from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperProcessor
 
 from . import align, network, speech, voices
 from .data import Vocabulary
@@ -75,7 +75,7 @@ def export_model(
     """Write config, fp16 weights, tokenizer, front end and generation settings to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(settings.build / "tokenizer")
-    model.generation_config.update(**generation_settings(Vocabulary(tokenizer), heads))
+    model.generation_config = GenerationConfig(**generation_settings(Vocabulary(tokenizer), heads))
     model.half().save_pretrained(folder)
     model.float()
     WhisperProcessor(feature_extractor(), tokenizer).save_pretrained(folder)
@@ -87,21 +87,22 @@ def export_model(
 def run(settings: Settings) -> None:
     """Export the checkpoint to `assets/pocket` and its untrained twin to `build/random`."""
     tokenizer = load_tokenizer(settings.build / "tokenizer")
-    end = Vocabulary(tokenizer).end
-    model = network.build_model(len(tokenizer), end, settings.seed)
-    export_model(model, settings.build / "random", settings, [])
+    model = network.build_model(len(tokenizer), Vocabulary(tokenizer).end, settings.seed)
     state = torch.load(settings.build / "checkpoint.pt", weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"])
     model.eval()
     processor = WhisperProcessor(feature_extractor(), tokenizer)
     heads, table = find_alignment_heads(model, processor, settings)
     export_model(model, settings.assets / "pocket", settings, heads)
+    untrained = network.build_model(len(tokenizer), Vocabulary(tokenizer).end, settings.seed)
+    export_model(untrained, settings.build / "random", settings, heads)
     facts = {
         "minutes": round(state["seconds"] / 60, 1),
         "steps": state["step"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "alignment_heads": heads,
         "mass_inside_words": table,
+        "phone_aid": f" to 0 over the first {int(settings.phone_aid_share * state['step'])} steps",
     }
     (settings.build / "facts.json").write_text(json.dumps(facts))
     size = sum(p.stat().st_size for p in (settings.assets / "pocket").iterdir())

@@ -36,7 +36,8 @@ _CLASSES = {
     "thing": "ball bell book boat box chair clock coat coin cup door engine guitar hammer hat key knife ladder lamp "
     "letter mirror newspaper piano picture pillow ring rope ship shoe shovel spoon table television toy "
     "treasure umbrella watch window wheel",
-    "moved": "climbed crawled danced drove flew jumped marched ran returned rushed sailed swam traveled walked wandered",
+    "moved": "climbed crawled danced drove flew jumped marched ran returned rushed sailed swam traveled walked "
+    "wandered",
     "handled": "bought brought broke carried caught chose closed dropped fixed followed found kept lost measured "
     "moved opened painted pushed sold stole threw touched washed watched destroyed",
     "ate": "cooked enjoyed ordered shared tasted wanted",
@@ -44,10 +45,11 @@ _CLASSES = {
     "manner": "slowly quickly usually never carefully",
 }  # fmt: skip
 CLASSES = {name: tuple(words.split()) for name, words in _CLASSES.items()}
-EXTRA = tuple(
+_EXTRA = (
     "the a my your his her our their in on at near behind under over with from and but was were is there it she he "
-    "they we very some has had will would like not of this that".split()
+    "they we very some has had will would like not of this that"
 )
+EXTRA = tuple(_EXTRA.split())
 COLLOCATIONS = (
     "traffic lights", "ice cream", "peanut butter", "swimming pool", "police station", "post office", "orange juice",
     "hot chocolate", "washing machine", "alarm clock", "front door", "living room", "full moon", "fire engine",
@@ -62,7 +64,8 @@ PHRASES = (
 )  # fmt: skip
 
 _ES = {
-    "sujeto": "el perro|el gato|la niña|el niño|mi madre|mi padre|la maestra|el rey|la reina|el médico|maría|josé|pablo",
+    "sujeto": "el perro|el gato|la niña|el niño|mi madre|mi padre|la maestra|el rey|la reina|el médico|maría|josé|"
+    "pablo",
     "hace": "come|quiere|compra|lleva|mira|tiene|busca|vende",
     "objeto": "pan|queso|agua|leche|una manzana|un libro|una flor|un zapato|la llave|el reloj|un coche|la guitarra",
     "lugar": "en la casa|en la calle|en el jardín|en la ciudad|en la escuela|en la playa",
@@ -95,7 +98,13 @@ def english(rng: random.Random) -> str:
     if kind < 0.28:
         phrase = rng.choice(PHRASES)
         tail = rng.random()
-        return f"{phrase} {pick(rng, 'name')}" if tail < 0.5 else f"{phrase} my {pick(rng, 'job')}" if tail < 0.7 else phrase
+        return (
+            f"{phrase} {pick(rng, 'name')}"
+            if tail < 0.5
+            else f"{phrase} my {pick(rng, 'job')}"
+            if tail < 0.7
+            else phrase
+        )
     return rng.choice(_TEMPLATES)(rng)
 
 
@@ -155,7 +164,9 @@ _TEMPLATES = (
     lambda r: f"it was the {pick(r, 'ordinal')} of {pick(r, 'month')} in {pick(r, 'city')}",
     lambda r: f"she had {pick(r, 'number')} {pick(r, 'animals')} and {_thing(r)}",
     lambda r: f"he will {r.choice(('like', 'not like'))} this {pick(r, 'colour')} {pick(r, 'thing')}",
-    lambda r: f"they would like some {r.choice((pick(r, 'food'), pick(r, 'drink'), 'ice cream', 'orange juice'))} {_when(r)}",
+    lambda r: (
+        f"they would like some {r.choice((pick(r, 'food'), pick(r, 'drink'), 'ice cream', 'orange juice'))} {_when(r)}"
+    ),
     lambda r: f"{_who(r)} {pick(r, 'manner')} {pick(r, 'moved')} {_where(r)}",
     lambda r: f"is that {_thing(r)} {_where(r)}",
     lambda r: f"{_who(r)} has a very {pick(r, 'quality')} {pick(r, 'animal')}",

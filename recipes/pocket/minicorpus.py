@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from . import grammar, sounds, speech, voices
+from . import sounds, speech, voices
 from .settings import Settings
 
 N_ENGLISH, N_SPANISH, SOUND_VARIANTS = 450, 20, 6
@@ -85,7 +85,9 @@ def speech_clips(settings: Settings) -> list[Clip]:
     accents = tuple(sorted(set(voices.ACCENTS)))
     drawn = []
     for i, text in enumerate(texts["en"][:N_CANDIDATES]):
-        accent = voices.HELD_OUT_ACCENT if rng.random() < 0.1 else "gmw/en-US" if rng.random() < 0.4 else rng.choice(accents)
+        accent = (
+            voices.HELD_OUT_ACCENT if rng.random() < 0.1 else "gmw/en-US" if rng.random() < 0.4 else rng.choice(accents)
+        )
         variant = voices.HELD_OUT_VARIANTS[i % len(voices.HELD_OUT_VARIANTS)]
         drawn.append(_spoken(rng, text, f"{accent}+{variant}", "en"))
     english = _choose([c for c in drawn if len(c.audio) / speech.SAMPLE_RATE < MAX_S], N_ENGLISH)
@@ -108,7 +110,9 @@ def sound_clips(settings: Settings) -> list[Clip]:
             audio = sounds.make_sound(name, rng, round(float(rng.uniform(1.5, 4.0)), 2))
             event = speech.Span(0.0, len(audio) / sounds.SAMPLE_RATE, name)
             slug = f"{name.replace('_', '-')}-{i + 1:02d}"
-            clips.append(Clip(slug, audio, attributes={"kind": "sound", "sound_class": name}, tiers={"events": (event,)}))
+            clips.append(
+                Clip(slug, audio, attributes={"kind": "sound", "sound_class": name}, tiers={"events": (event,)})
+            )
     return clips
 
 
@@ -153,7 +157,9 @@ def largest_shift(folder: Path, clips: list[Clip]) -> int:
     for clip in clips:
         decoded, rate = soundfile.read(folder / f"audio/{clip.clip_id}.opus", dtype="float32")
         if rate != speech.SAMPLE_RATE or abs(len(decoded) - len(clip.audio)) > 1:
-            raise RuntimeError(f"{clip.clip_id} came back as {len(decoded)} samples at {rate} Hz, wrote {len(clip.audio)}")
+            raise RuntimeError(
+                f"{clip.clip_id} came back as {len(decoded)} samples at {rate} Hz, wrote {len(clip.audio)}"
+            )
         n = min(len(decoded), len(clip.audio))
         size = 2 * n
         product = np.fft.rfft(decoded[:n], size) * np.conj(np.fft.rfft(clip.audio[:n], size))
@@ -173,5 +179,7 @@ def run(settings: Settings) -> None:
     phones = Counter(p.label for c in spoken if c.language == "en" for p in c.tiers["phones"])
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     print(f"mini: {len(spoken)} utterances, {len(other)} sounds, {size / 1e6:.2f} MB, codec shift {shift} samples")
-    print(f"mini: {len(phones)} English phone classes, {sum(n >= 50 for n in phones.values())} of them at least 50 times")
+    print(
+        f"mini: {len(phones)} English phone classes, {sum(n >= 50 for n in phones.values())} of them at least 50 times"
+    )
     print(f"mini: rarest {phones.most_common()[:-9:-1]}", flush=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from . import evaluate, export, minicorpus, synthesise, train
 from .settings import Settings
 
@@ -22,7 +24,9 @@ def main() -> None:
     root = Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser(prog="python -m recipes.pocket", description=main.__doc__)
     parser.add_argument("stages", nargs="*", help=f"of {', '.join(STAGES)}; all when none is named")
-    parser.add_argument("--shared", type=Path, default=root.parent / "shared", help="folder with data/digits, data/sounds")
+    parser.add_argument(
+        "--shared", type=Path, default=root.parent / "shared", help="folder with data/digits, data/sounds"
+    )
     parser.add_argument("--build", type=Path, default=root / "build/pocket", help="working files")
     parser.add_argument("--assets", type=Path, default=root / "src/otoscope/assets", help="where the results go")
     parser.add_argument("--steps", type=int, default=Settings.steps)
@@ -36,5 +40,6 @@ def main() -> None:
         parser.error(f"no stage {unknown[0]!r}; there are {', '.join(STAGES)}")
     settings = Settings(**options)
     settings.build.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(settings.threads)
     for stage in stages:
         STAGES[stage](settings)

@@ -16,7 +16,7 @@ class Settings:
     seed: int = 7
     n_shards: int = 20  # of synthetic speech
     utterances_per_shard: int = 3000
-    steps: int = 9000
+    steps: int = 8000
     batch: int = 32
     learning_rate: float = 2e-3
     warmup: int = 300

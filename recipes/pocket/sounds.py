@@ -105,8 +105,7 @@ def _rain(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _wind(rng: np.random.Generator, n: int) -> np.ndarray:
-    noise = coloured_noise(rng, n, 1.7) * np.exp(0.8 * _wobble(rng, n, 1.5))
-    return noise
+    return coloured_noise(rng, n, 1.7) * np.exp(0.8 * _wobble(rng, n, 1.5))
 
 
 def _siren(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -198,7 +197,7 @@ GENERATORS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 
 
 def make_sound(name: str, rng: np.random.Generator, duration_s: float) -> np.ndarray:
-    """A sound of class `name`, 16 kHz float32, faded in and out over 10 ms, peak 0.1 to 0.6 (silence: its own level)."""
+    """A sound of class `name`: 16 kHz float32, faded over 10 ms at both ends, peak 0.1 to 0.6 (silence excepted)."""
     n = int(duration_s * SAMPLE_RATE)
     audio = GENERATORS[name](rng, n)
     if name != "silence":

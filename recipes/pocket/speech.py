@@ -71,9 +71,7 @@ class _Espeak:
 
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
         data_path = espeakng_loader.get_data_path().encode()
-        rate = self.library.espeak_Initialize(
-            _AUDIO_OUTPUT_SYNCHRONOUS, 0, data_path, _PHONEME_EVENTS | _DONT_EXIT
-        )
+        rate = self.library.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, data_path, _PHONEME_EVENTS | _DONT_EXIT)
         if rate != ESPEAK_RATE:
             raise RuntimeError(f"espeak-ng runs at {rate} Hz, expected {ESPEAK_RATE} Hz")
         self.voice = ""
@@ -125,7 +123,8 @@ _FOLD_EN = {
     "U": "ʊ", "u:": "uː", "V": "ʌ", "3:": "ɜː", "IR": "ɜː", "VR": "ɜː", "@": "ə", "a#": "ə", "@2": "ə",
     "3": "ɚ", "eI": "eɪ", "aI": "aɪ", "aI2": "aɪ", "aI3": "aɪ", "aI@": "aɪ", "OI": "ɔɪ", "aU": "aʊ", "oU": "oʊ",
     "A@": "ɑɹ", "O@": "ɔɹ", "o@": "ɔɹ", "i@": "ɪɹ", "i@3": "ɪɹ", "e@": "ɛɹ", "U@": "ʊɹ", "aa": "æ", "l#": "l",
-    ";": "", "t2": "t", "@5": "ə", "@r": "ɚ", "@-": "ə", "u": "uː", "e": "ɛ", "E2": "ɛ", "r-": "ɹ", "02": "ɒ", "O2": "ɔː", "_|": "",
+    ";": "", "t2": "t", "@5": "ə", "@r": "ɚ", "@-": "ə", "u": "uː", "e": "ɛ", "E2": "ɛ", "r-": "ɹ",
+    "02": "ɒ", "O2": "ɔː", "_|": "",
 }  # fmt: skip
 _BATH_IS_START = ("gmw/en", "gmw/en-GB-x-rp")  # accents that say "bath" with ɑː
 _FOLD_ES = {

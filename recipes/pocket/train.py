@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import WhisperForConditionalGeneration
 
-from . import mel, network, speech, voices, vocabulary
+from . import mel, network, speech, vocabulary, voices
 from .data import IGNORE, Batches, Vocabulary
 from .settings import WINDOW_FRAMES, Settings
 
@@ -119,7 +119,7 @@ class Trainer:
 
 def run(settings: Settings) -> None:
     """Train to `settings.steps`, printing losses, held-out word error and the time left."""
-    torch.set_num_threads(settings.threads)
+
     trainer = Trainer(settings)
     dev_mels, dev_texts = _dev_set(settings, 100)
     batches = Batches(settings, trainer.vocabulary)
@@ -140,7 +140,7 @@ def run(settings: Settings) -> None:
             recent = []
         if trainer.step % CHECKPOINT_EVERY == 0:
             trainer.save()
-        if trainer.step % 500 == 0 or trainer.step == settings.steps:
+        if trainer.step % 1000 == 0 or trainer.step == settings.steps:
             error = trainer.word_error(dev_mels, dev_texts)
             record = {"step": trainer.step, "minutes": trainer.seconds / 60, "wer": error}
             with (settings.build / "train.jsonl").open("a") as log:
