@@ -26,10 +26,12 @@ CorpusArgument = Annotated[
 
 
 @app.callback()
-def corpora(ctx: typer.Context) -> None:
+def corpora(ctx: typer.Context, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
     """List, show, import and count the labels of corpora."""
     if ctx.invoked_subcommand is None:
-        list_corpora()
+        list_corpora(workspace, json)
+    elif workspace is not None or json:
+        raise InputError(f"Put the options after the second word: otoscope corpus {ctx.invoked_subcommand} … --json.")
 
 
 @app.command("list")

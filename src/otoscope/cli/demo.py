@@ -19,7 +19,9 @@ from otoscope.cli.options import (
 from otoscope.cli.terminal import duration, err, number, out, print_json, share, table
 
 if TYPE_CHECKING:
-    from otoscope.workspace import StageOutcome, Summary
+    from otoscope.audio import Corpus
+    from otoscope.models import SpeechModel
+    from otoscope.workspace import Plan, StageOutcome, Summary
 
 
 def run(
@@ -50,11 +52,11 @@ def run(
         bind(host, port).close()
     with err().status("Loading the model") if sys.stderr.isatty() else contextlib.nullcontext():
         from otoscope.audio import corpus as open_corpus
-        from otoscope.workspace import Workspace, as_name, default_plan, run_pipeline
+        from otoscope.workspace import Workspace, run_pipeline
 
         clips = open_corpus(corpus)
         folder = Workspace.open(workspace, create=True, model=model)
-        plan = default_plan(folder.model(device=device, dtype=dtype), corpus, as_name(clips.name), seed)
+        plan = make_plan(folder.model(device=device, dtype=dtype), clips, seed)
     summary = run_pipeline(folder, plan, progress=True, source=clips, notice=_announce)
     if json:
         print_json(summary.to_json())
@@ -65,6 +67,13 @@ def run(
 
         with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
             serve_app(folder, host, port, open_browser)
+
+
+def make_plan(model: SpeechModel, clips: Corpus, seed: int) -> Plan:
+    """What the demo makes of a corpus."""
+    from otoscope.workspace import as_name, default_plan
+
+    return default_plan(model, clips.name, as_name(clips.name), seed)
 
 
 def _announce(outcome: StageOutcome) -> None:

@@ -92,6 +92,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"otoscope {__version__}")
         return 0
+    # Threads that spin while they wait (OpenMP's default) make a busy machine ten times slower; sleeping costs little.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _quiet_libraries(debug)
     try:
         code = _run(words)

@@ -1,0 +1,74 @@
+"""`otoscope demo`: everything in one command, in JSON for machines, reused and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command_line import otoscope
+
+from otoscope.cli import demo
+from otoscope.workspace import DictionaryPlan, Plan, Workspace
+
+DIGITS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
+SMALL = Plan(
+    (
+        DictionaryPlan("sae-2", "encoder.2.resid_post", n_features=64, k=4, steps=20, batch_size=256, lr=2e-3),
+        DictionaryPlan("neurons-0", "encoder.0.mlp.out", kind="neurons"),
+    )
+)
+
+
+@pytest.fixture
+def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plan less than the demo does, so that the tests of its behaviour take seconds."""
+    monkeypatch.setattr(demo, "make_plan", lambda *_: SMALL)
+
+
+@pytest.mark.usefixtures("small_plan")
+def test_the_demo_leaves_a_workspace_and_a_second_run_reuses_it(few: Path, tmp_path: Path) -> None:
+    words = ("demo", "--corpus", few, "--no-serve", "--workspace", tmp_path / "ws", "--json")
+    first, second = otoscope(*words), otoscope(*words)
+    assert [stage["state"] for stage in first.json["stages"]] == ["done"] * 6
+    assert all(stage["reused"] for stage in second.json["stages"])
+    assert second.err.count("reused") == 6
+    assert first.json["sae"] == second.json["sae"]
+    assert Workspace.open(tmp_path / "ws").names("atlases") == ["neurons-0", "sae-2"]
+
+
+@pytest.mark.usefixtures("small_plan")
+def test_people_get_a_table_and_what_to_try_next(few: Path, tmp_path: Path) -> None:
+    done = otoscope("demo", "--corpus", few, "--no-serve", "--workspace", tmp_path / "ws")
+    assert done.code == 0
+    for word in ("harvest", "train", "atlas", "FVU", "phones have a feature with F1 ≥ 0.7", "otoscope search"):
+        assert word in done.out
+
+
+@pytest.mark.usefixtures("small_plan")
+def test_stopped_and_run_again_it_resumes(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("demo", "--corpus", few, "--no-serve", "--workspace", tmp_path / "ws", "--json")
+    with monkeypatch.context() as patch:
+        patch.setattr("otoscope.atlas.build_atlas", _interrupt)
+        stopped = otoscope(*words)
+    assert (stopped.code, stopped.out) == (130, "")
+    assert stopped.err.splitlines()[-1] == "otoscope: stopped; run the same command again to resume"
+    states = {(stage["stage"], stage["name"]): stage["state"] for stage in otoscope(*words).json["stages"]}
+    assert states["train", "sae-2"] == "reused"
+    assert states["atlas", "sae-2"] == "resumed"
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.shared
+def test_the_whole_demo_on_real_recordings(shared: Path, tmp_path: Path) -> None:
+    words = ("--no-serve", "--workspace", tmp_path / "ws", "--json")
+    summary = otoscope("demo", "--corpus", shared / "data" / "digits", *words).json
+    assert summary["corpus"] == "digits"
+    assert summary["counts"]["clips"] == 2500
+    assert summary["sae"]["held_out"]["by"] == "speakers"
+    assert summary["sae"]["fvu"] < 0.2
+    words_found = [row for row in summary["best"] if row["kind"] == "word"]
+    assert {row["label"] for row in words_found} == DIGITS
+    assert words_found[0]["f1"] > 0.3
