@@ -1,5 +1,5 @@
 // One key map for the whole app; `?` shows it.
-import { useEffect } from "./dom.js";
+import { useLayoutEffect } from "./dom.js";
 
 export const KEYS = [
   ["Space", "play / pause"],
@@ -24,7 +24,7 @@ const types = (target) =>
   !/^(checkbox|radio|button|range)$/.test(target.getAttribute("type") ?? "");
 
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.key !== "Escape" && types(event.target)) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key === " " && event.target instanceof Element && event.target.closest("button, summary, [role=button]")) return;
@@ -44,7 +44,7 @@ addEventListener("keydown", (event) => {
  * @param {readonly unknown[]} inputs what the actions depend on
  */
 export function useKeys(actions, inputs) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     layers.push(actions);
     return () => {
       layers.splice(layers.indexOf(actions), 1);

@@ -4,7 +4,7 @@ import { getJson, useJson } from "../lib/api.js";
 import { clipHref, clock, count, decimal, featureAddress, featureHref, percent, strength } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { usePreference } from "../lib/preferences.js";
-import { address, navigate, setParams, usePlace } from "../lib/router.js";
+import { address, here, navigate, setParams, usePlace } from "../lib/router.js";
 import { transport } from "../lib/transport.js";
 import { AudioInput } from "../parts/audio-input.js";
 import { Chip, F1Bar, Problem } from "../parts/feature-bits.js";
@@ -24,9 +24,26 @@ const SPANS = [1, 2, 4];
 export function FeaturePage({ atlas, index }) {
   const { data, error, loading } = useJson(`/api/atlases/${encodeURIComponent(atlas)}/features/${index}`);
   const info = /** @type {FeatureInfo | null} */ (data);
+  /** @param {number | null} to */
+  const go = (to) => to !== null && to >= 0 && navigate(featureHref({ atlas, index: to }));
+  useKeys(
+    {
+      "[": () => go(info ? info.previous : index - 1),
+      "]": () => go(info ? info.next : index + 1),
+      r: () => void toRandom(atlas),
+    },
+    [info, atlas, index],
+  );
   if (error) return html`<main class="page narrow"><h1>${atlas}:${index}</h1><${Problem} error=${error} /><p><a href="/features">All features</a></p></main>`;
   if (!info || loading) return html`<main class="page"><p class="quiet" role="status">Loading ${atlas}:${index}…</p></main>`;
   return html`<${Shown} info=${info} />`;
+}
+
+/** Go to a random feature of an atlas that detects something. @param {string} atlas */
+async function toRandom(atlas) {
+  const seed = Math.floor(Math.random() * 1e6);
+  const [row] = await getJson(address("/api/features/random", { n: 1, atlas, min_f1: 0.3, seed })).catch(() => []);
+  if (row) navigate(featureHref(row));
 }
 
 /** @param {{ info: FeatureInfo }} props */
@@ -59,24 +76,20 @@ function Shown({ info }) {
 /** @param {{ info: FeatureInfo }} props */
 function Head({ info }) {
   const { row, previous, next, opposite } = info;
-  const here = featureAddress(row);
+  const own = featureAddress(row);
   const [stars, setStars] = usePreference("stars", /** @type {string[]} */ ([]));
   const [copied, setCopied] = useState(false);
-  const starred = stars.includes(here);
-  const star = () => setStars(starred ? stars.filter((item) => item !== here) : [...stars, here]);
+  const starred = stars.includes(own);
+  const star = () => setStars(starred ? stars.filter((item) => item !== own) : [...stars, own]);
   /** @param {number | null} index */
   const go = (index) => index !== null && navigate(featureHref({ atlas: row.atlas, index }));
-  const random = async () => {
-    const [other] = await getJson(address("/api/features/random", { n: 1, atlas: row.atlas, min_f1: 0.3, seed: Math.floor(Math.random() * 1e6) })).catch(() => []);
-    if (other) navigate(featureHref(other));
-  };
   const edit = editHref(info);
   const copy = async () => {
     await navigator.clipboard?.writeText(location.href).catch(() => {});
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   };
-  useKeys({ "[": () => go(previous), "]": () => go(next), s: star, e: () => navigate(edit), r: () => void random() }, [here, starred, edit]);
+  useKeys({ s: star, e: () => navigate(edit) }, [own, starred, edit]);
   return html`<header class="feature-head">
     <div class="title"><h1><${Chip} label=${row.label} kind=${row.label_kind} large /> <span class="address">${row.atlas}:<b>${row.unit}</b></span></h1>
       ${row.label !== null && html`<p class="sure"><${F1Bar} score=${row} /> <span class="quiet">${decimal(row.f1_low)} – ${decimal(row.f1_high)} on held-out voices</span></p>`}
@@ -84,7 +97,7 @@ function Head({ info }) {
       ${row.density > 0.2 && html`<p class="badge">dense: fires in ${percent(row.density)} of frames</p>`}</div>
     <div class="tools">
       <button class="icon" disabled=${previous === null} onClick=${() => go(previous)} title="Previous feature ([)" aria-label="Previous feature"><${Icon} name="left" /></button>
-      <button class="icon" onClick=${random} title="A random feature (R)" aria-label="A random feature"><${Icon} name="dice" /></button>
+      <button class="icon" onClick=${() => void toRandom(row.atlas)} title="A random feature (R)" aria-label="A random feature"><${Icon} name="dice" /></button>
       <button class="icon" disabled=${next === null} onClick=${() => go(next)} title="Next feature (])" aria-label="Next feature"><${Icon} name="right" /></button>
       <button class=${`icon ${starred ? "on" : ""}`} onClick=${star} aria-pressed=${starred} title="Star (S)" aria-label="Star"><${Icon} name=${starred ? "starred" : "star"} /></button>
       <button class="icon" onClick=${copy} title="Copy link" aria-label="Copy link"><${Icon} name="link" /></button>
@@ -135,6 +148,8 @@ function Examples({ info, tab, span_s, active }) {
     };
   };
   const current = Math.min(Math.max(0, active), examples.length - 1);
+  /** The example chosen last, even if it is not drawn yet. */
+  const latest = () => Math.min(Math.max(0, Number(here().params.get("x") ?? 0)), examples.length - 1);
   /** @param {number} i */
   const select = (i) => {
     if (i < 0 || i >= examples.length) return;
@@ -144,12 +159,12 @@ function Examples({ info, tab, span_s, active }) {
   };
   useKeys(
     {
-      j: () => select(current + 1),
-      k: () => select(current - 1),
-      " ": () => examples.length && transport.toggle(soundOf(current)),
+      j: () => select(latest() + 1),
+      k: () => select(latest() - 1),
+      " ": () => examples.length && transport.toggle(soundOf(latest())),
       a: () => setSpotlight((on) => !on),
     },
-    [current, examples, spotlight, span_s, tab],
+    [examples, spotlight, span_s, tab],
   );
   useEffect(() => () => transport.stop(), [info]);
   const hover = useCallback((/** @type {PointerEvent} */ event) => {
