@@ -201,6 +201,24 @@ def test_edits_in_two_threads_equal_edits_one_after_the_other(pocket: oto.Speech
     assert not torch.equal(alone[0], last(pocket, jobs[0][0]))
 
 
+def test_a_run_leaves_nothing_behind_even_when_it_fails(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
+    """The modules are shared with whoever calls them next; what a run asked of them ends with the run."""
+
+    class Broken(PairOfDirections):
+        def feature_values(self, h: Tensor, features: Sequence[int]) -> Tensor:
+            raise RuntimeError("broken dictionary")
+
+    mel, _ = pocket.mel_windows(clip)
+    encoder = pocket.module.model.encoder
+    with torch.no_grad():
+        before = encoder(mel).last_hidden_state
+        broken = Broken("encoder.0.resid_post", pocket.dims.d_model)
+        with pytest.raises(RuntimeError, match="broken dictionary"):
+            last(pocket, clip, Edit(broken.site, "zero", features=(0,), dictionary=broken))
+        last(pocket, clip, Edit.zero("encoder.0.resid_post"))
+        assert torch.equal(encoder(mel).last_hidden_state, before)
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

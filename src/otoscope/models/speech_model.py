@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,7 +20,7 @@ from otoscope.models.clock import Clock
 from otoscope.models.dims import Dims
 from otoscope.models.edits import BoundEdit, Edit, bind_edits
 from otoscope.models.families import whisper
-from otoscope.models.generation import Rules, Transcript, decode, join, score
+from otoscope.models.generation import Decoded, Rules, Transcript, decode, join, score
 from otoscope.models.loading import DTYPES, hash_checkpoint, hash_tensors, open_checkpoint
 from otoscope.models.run import Run
 from otoscope.models.sites import Site, parse_site, site_names
@@ -252,36 +253,28 @@ class SpeechModel:
         bind_edits(edits, self.dims)
         if language is not None:
             self._rules.language_id(language)
-        encoded: list[Tensor] = []
-        owner: list[int] = []
-        for number, clip in enumerate(clips):
-            windows = self._encode_windows(clip, edits)
-            encoded += windows
-            owner += [number] * len(windows)
-        decoded = []
-        with torch.no_grad():
-            for start in range(0, len(encoded), _DECODE_BATCH):
-                batch = torch.cat(encoded[start : start + _DECODE_BATCH])
-                decoded += decode(self.module, self.tokenizer, self._rules, batch, language)
+        for clip in clips if edits else ():
+            bind_edits(edits, self.dims, clip.duration_s)
+        windows: list[list[Decoded]] = [[] for _ in clips]
+        encoded = ((owner, window) for owner, clip in enumerate(clips) for window in self._encode_windows(clip, edits))
+        while batch := list(islice(encoded, _DECODE_BATCH)):
+            together = torch.cat([window for _, window in batch])
+            with torch.no_grad():
+                decoded = decode(self.module, self.tokenizer, self._rules, together, language)
+            for (owner, _), written in zip(batch, decoded, strict=True):
+                windows[owner].append(written)
         return [
-            join(
-                clip.uri,
-                clip.clip_id,
-                [window for window, of in zip(decoded, owner, strict=True) if of == number],
-                self.tokenizer,
-            )
-            for number, clip in enumerate(clips)
+            join(clip.uri, clip.clip_id, written, self.tokenizer) for clip, written in zip(clips, windows, strict=True)
         ]
 
-    def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> list[Tensor]:
-        """Return the encoder's output for each window of a clip, `[1, t, d]` each."""
+    def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[Tensor]:
+        """Yield the encoder's output for each window of a clip, `[1, t, d]` each."""
         bound = bind_edits(edits, self.dims, clip.duration_s)
         last = self.site("encoder.ln_post")
         mel, _ = self.mel_windows(clip)
-        return [
-            self._encode(mel[index : index + 1], [last], bound, [index * self.dims.window_s])[str(last)]
-            for index in range(len(mel))
-        ]
+        for index in range(len(mel)):
+            start_s = index * self.dims.window_s
+            yield self._encode(mel[index : index + 1], [last], bound, [start_s])[str(last)]
 
     def score(self, clip: Clip, transcript: Transcript, *, edits: Sequence[Edit] = ()) -> list[float]:
         """Return how likely a transcript's tokens are when they are forced (log-probabilities, natural), with edits.
@@ -293,7 +286,7 @@ class SpeechModel:
             InputError: edit that does not fit, or a transcript of a longer clip.
         """
         bind_edits(edits, self.dims)
-        encoded = self._encode_windows(clip, edits)
+        encoded = list(self._encode_windows(clip, edits))
         if any(token.window >= len(encoded) for token in transcript.tokens):
             raise InputError(f"The transcript has more windows than the clip {clip.clip_id!r}; it belongs to another.")
         by_window = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(encoded))]
