@@ -167,6 +167,14 @@ def test_a_finished_store_is_returned_without_work(pocket: SpeechModel, tones: C
     assert len(run(pocket, tones, tmp_path / "s", progress=refuse).clips) == len(tones)
 
 
+def test_the_order_of_sites_makes_no_other_job(pocket: SpeechModel, tones: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(pocket, tones, tmp_path / "s", progress=killer(9))
+    for _ in ("unfinished", "finished"):
+        store = harvest(pocket, tones, SITES[::-1], tmp_path / "s", progress=False)
+        assert store.sites == tuple(SITES)
+
+
 def test_labels_may_change_without_a_new_harvest(pocket: SpeechModel, tones: Corpus, tmp_path: Path) -> None:
     store = run(pocket, tones, tmp_path / "s")
     renamed = Corpus("tones", [dataclasses.replace(clip, speaker="a") for clip in tones])

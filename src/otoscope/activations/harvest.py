@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
@@ -29,8 +30,8 @@ from otoscope.storage import atomic_path, read_json, write_json
 
 SHARD_FRAMES = 16384
 """A shard is closed with the clip that reaches this many frames (5.5 minutes of sound)."""
-_WORKERS = 2  # threads that decode and compute mel while the model runs
-_WINDOWS_AHEAD = 64  # long clips are not decoded far ahead, so that memory stays bounded
+_WORKERS = 2  # threads that decode while the model runs
+_SECONDS_AHEAD = 900.0  # long clips are not decoded far ahead, so that memory stays bounded
 _BATCH_FLOATS = 750 * 384  # as many activations per layer as a CPU core's cache holds: measured, not derived
 _BATCH_WINDOWS_ON_GPU = 32
 
@@ -94,6 +95,7 @@ def harvest(
                 "otoscope_version": otoscope.__version__,
             }
         )
+        chosen = [model.site(name) for name in journal.job["sites"]]  # in the order in which the job was begun
         _clean(folder, journal)
         _fill(journal, model, corpus, chosen, progress)
         _finish(journal, model, corpus, chosen)
@@ -183,10 +185,10 @@ def _fill(
     shard = _Shard()
     with (
         track("harvest", len(corpus), progress, unit="clips", done=done) as advance,
-        contextlib.closing(_prefetched(model, corpus.clips[done:])) as prepared,
+        contextlib.closing(_decoded_ahead(corpus.clips[done:])) as clips,
     ):
-        for clip, mel, valid in prepared:
-            batches.add(clip, mel, valid, shard)
+        for clip in clips:
+            batches.add(clip, shard)
             if shard.n_frames >= journal.job["shard_frames"]:
                 _close(journal, batches, shard)
                 shard = _Shard()
@@ -195,27 +197,30 @@ def _fill(
             _close(journal, batches, shard)
 
 
-def _prefetched(
-    model: SpeechModel, clips: Sequence[Clip]
-) -> Generator[tuple[Clip, torch.Tensor, list[int]], None, None]:
-    """Yield each clip with its mel windows, in order, decoding a few clips ahead."""
-    ahead: deque[tuple[Clip, Future[tuple[torch.Tensor, list[int]]]]] = deque()
+def _decoded_ahead(clips: Sequence[Clip]) -> Generator[Clip, None, None]:
+    """Yield the clips in order with their sound in memory, decoding a few ahead.
+
+    Only decoding runs in threads: torch would start a pool of its own in each of them.
+    """
+    ahead: deque[Future[Clip]] = deque()
     pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="otoscope-decode")
     try:
         for clip in clips:
-            ahead.append((clip, pool.submit(model.mel_windows, clip)))
-            while len(ahead) > 2 * _WORKERS or _n_windows_ready(ahead) > _WINDOWS_AHEAD:
-                first, future = ahead.popleft()
-                yield first, *future.result()
+            ahead.append(pool.submit(_in_memory, clip))
+            while len(ahead) > 2 * _WORKERS or _seconds_ready(ahead) > _SECONDS_AHEAD:
+                yield ahead.popleft().result()
         while ahead:
-            first, future = ahead.popleft()
-            yield first, *future.result()
+            yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _n_windows_ready(ahead: Iterable[tuple[Clip, Future[tuple[torch.Tensor, list[int]]]]]) -> int:
-    return sum(len(future.result()[1]) for _, future in ahead if future.done() and not future.exception())
+def _in_memory(clip: Clip) -> Clip:
+    return dataclasses.replace(clip, source=clip.samples(), start_s=0.0, end_s=None)
+
+
+def _seconds_ready(ahead: Iterable[Future[Clip]]) -> float:
+    return sum(future.result().duration_s for future in ahead if future.done() and not future.exception())
 
 
 class _Batches:
@@ -225,8 +230,9 @@ class _Batches:
         self.model, self.sites, self.dtype, self.size = model, sites, dtype, size
         self._waiting: list[tuple[str, torch.Tensor, int]] = []
 
-    def add(self, clip: Clip, mel: torch.Tensor, valid: list[int], shard: _Shard) -> None:
-        """Queue the windows `[w, m, T]` of a clip for `shard`, running full batches."""
+    def add(self, clip: Clip, shard: _Shard) -> None:
+        """Queue the windows of a clip for `shard`, running full batches."""
+        mel, valid = self.model.mel_windows(clip)
         shard.clips.append([clip.clip_id, sum(valid)])
         shard.n_frames += sum(valid)
         for window, n_valid in zip(mel, valid, strict=True):

@@ -112,11 +112,15 @@ def check_same_job(folder: Path, earlier: Mapping[str, Any], job: Mapping[str, A
         InputError: says which setting differs.
     """
     for key, value in job.items():
-        if value is not None and earlier.get(key) != value:
+        if value is not None and _unordered(earlier.get(key)) != _unordered(value):
             raise InputError(
                 f"{folder} holds a harvest with another {_MEANING.get(key, key)} ({_short(earlier.get(key))} instead "
                 f"of {_short(value)}); harvest to another folder or delete that one."
             )
+
+
+def _unordered(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
 
 
 def _short(value: Any) -> str:

@@ -56,7 +56,9 @@ def verify_shard(path: Path, entry: dict[str, Any]) -> None:
     if not path.is_file():
         raise OtoscopeError(f"The shard {path} is missing; harvest again.")
     if not is_whole(path, entry) or sha256_file(path) != entry["sha256"]:
-        raise OtoscopeError(f"The shard {path} is damaged (its checksum differs); delete it and harvest again.")
+        raise OtoscopeError(
+            f"The shard {path} is damaged (its checksum differs); delete {path.parent.parent} and harvest again."
+        )
 
 
 def open_shard(path: Path) -> torch.Tensor:
