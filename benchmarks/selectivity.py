@@ -106,16 +106,18 @@ def sites_of(model: SpeechModel) -> list[str]:
     return [f"encoder.{layer}.{kind}" for layer in range(model.dims.n_layers) for kind in ("mlp.post", "resid_post")]
 
 
-def measure(model: SpeechModel, corpus: Corpus, steps: int, folder: Path) -> Report:
-    """Harvest, train a dictionary on the middle layer, and score all units against all phones."""
+def measure(model: SpeechModel, corpus: Corpus, steps: int | None, folder: Path) -> Report:
+    """Harvest, train a dictionary on the middle layer (None: leave it out), and score all units against all phones."""
     corpus = spoken(corpus)
     store = oto.harvest(model, corpus, sites_of(model), folder / "store", progress=False)
     middle = f"encoder.{model.dims.n_layers // 2}.resid_post"
-    sae = oto.train(store, oto.TopK(1024, k=16), site=middle, steps=steps, batch_size=2048, lr=2e-3, progress=False)
+    spec = oto.TopK(1024, k=16)
+    sae = steps and oto.train(store, spec, site=middle, steps=steps, batch_size=2048, lr=2e-3, progress=False)
+    groups = (*store.sites, SAE) if sae else store.sites
     frames = phone_frames(corpus, store)
     report = Report(tuple(p for p, often in zip(frames.phones, frames.frequent, strict=True) if often))
     chosen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for group in (*store.sites, SAE):
+    for group in groups:
         values = features(sae, store, frames.rows) if group == SAE else store.read(group)[frames.rows]
         real, moved = best_units(values, [frames.labels, frames.shifted], frames.half, len(frames.phones))
         report.auroc[group], report.shifted[group] = real.scored[frames.frequent], moved.scored[frames.frequent]
@@ -123,10 +125,10 @@ def measure(model: SpeechModel, corpus: Corpus, steps: int, folder: Path) -> Rep
         if group == SAE:
             report.purity = held_out_purity(values, frames.labels, frames.half)
             report.shifted_purity = held_out_purity(values, frames.shifted, frames.half)
-    for name, groups in ((NEURONS, store.sites), (ANY, (*store.sites, SAE))):
+    for name, members in ((NEURONS, store.sites), (ANY, groups)):
         for which, scored in enumerate((report.auroc, report.shifted)):
-            winner = np.nan_to_num(np.stack([chosen[group][which] for group in groups]), nan=-1.0).argmax(axis=0)
-            scored[name] = np.stack([scored[group] for group in groups])[winner, np.arange(len(winner))]
+            winner = np.nan_to_num(np.stack([chosen[group][which] for group in members]), nan=-1.0).argmax(axis=0)
+            scored[name] = np.stack([scored[group] for group in members])[winner, np.arange(len(winner))]
     return report
 
 
