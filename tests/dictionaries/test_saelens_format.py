@@ -74,7 +74,7 @@ def test_shapes_come_from_the_tensors_never_from_the_config(trained: TopKDiction
 
 
 def test_a_missing_folder_is_the_callers_mistake(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no dictionary at .*nowhere"):
+    with pytest.raises(InputError, match=r"no dictionary at .*nowhere"):
         load_dictionary(tmp_path / "nowhere")
 
 
@@ -104,7 +104,7 @@ def test_damaged_files_are_refused(trained: TopKDictionary, tmp_path: Path) -> N
     weights = load_file(folder / "sae_weights.safetensors")
 
     save_file({name: w for name, w in weights.items() if name != "b_enc"}, folder / "sae_weights.safetensors")
-    with pytest.raises(OtoscopeError, match="not a complete topk dictionary.*b_enc"):
+    with pytest.raises(OtoscopeError, match=r"not a complete topk dictionary.*b_enc"):
         load_dictionary(folder)
     save_file(weights | {"b_enc": torch.zeros(3)}, folder / "sae_weights.safetensors")
     with pytest.raises(OtoscopeError, match="do not fit together"):
