@@ -56,7 +56,9 @@ def refresh(package: dict[str, Any]) -> None:
         archive = answer.read()
     integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
     if integrity != package["integrity"]:
-        raise SystemExit(f"{name} {version} from npm has integrity {integrity}, VENDOR.toml says otherwise; nothing written.")
+        raise SystemExit(
+            f"{name} {version} from npm has integrity {integrity}, VENDOR.toml says otherwise; nothing written."
+        )
     folder(package).mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for file in package["file"]:

@@ -252,7 +252,7 @@ def test_an_upload_becomes_a_clip(client: TestClient, wav: Callable[..., bytes])
     data = wav(0.7, rate_hz=44100)
     made = ok(client.post("/api/uploads?name=tone.wav", content=data))
     assert made["duration_s"] == pytest.approx(0.7, abs=0.01)
-    assert made["corpus"] == "uploads"
+    assert (made["corpus"], made["title"]) == ("uploads", "tone.wav")
     assert ok(client.post("/api/uploads?name=again.wav", content=data))["id"] == made["id"]
     assert ok(client.get(f"/api/clips/{made['id']}"))["id"] == made["id"]
     assert made["id"] in [clip["id"] for clip in ok(client.get("/api/clips?corpus=uploads"))["clips"]]
@@ -293,7 +293,14 @@ def test_bad_uploads_are_refused_in_one_sentence(
         "/api/nothing",
         *(
             f"/api/clips/{quote(path, safe='')}/audio"
-            for path in ("../../../../etc/passwd", "/etc/passwd", "..\\..\\x", "audio/a.flac", "%00", "mini/meta.json")
+            for path in (
+                "../../../../etc/passwd",
+                "/etc/passwd",
+                "..\\..\\x",
+                "audio/a.flac",
+                "%00",
+                "mini/meta.json",
+            )
         ),
     ],
 )
@@ -340,8 +347,13 @@ def test_a_broken_request_is_refused(client: TestClient) -> None:
 
 
 def test_every_answer_is_strict_json(client: TestClient, clip: Clip) -> None:
-    for path in ("/api/workspace", "/api/features?dead=true&limit=500", "/api/clips", "/api/atlases/sae-2/features/0"):
-        json.loads(client.get(path).text, parse_constant=lambda word: pytest.fail(f"{path} says {word}"))
+    for path in (
+        "/api/workspace",
+        "/api/features?dead=true&limit=500",
+        "/api/clips",
+        "/api/atlases/sae-2/features/0",
+    ):
+        json.loads(client.get(path).text, parse_constant=pytest.fail)
 
 
 def test_the_description_lists_every_endpoint(client: TestClient) -> None:

@@ -19,7 +19,9 @@ def test_addresses_of_this_machine_are_answered(client: TestClient, host: str) -
     assert client.get("/api/clips?limit=1", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil", "", "["])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil", "", "["]
+)
 def test_other_names_are_refused(client: TestClient, host: str) -> None:
     answer = client.get("/api/clips?limit=1", headers={"Host": host})
     assert answer.status_code == 403

@@ -19,7 +19,9 @@ def test_a_free_port_is_taken_at_once() -> None:
 def test_a_taken_port_is_refused_with_a_free_one() -> None:
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OtoscopeError, match=rf"^Port {port} is already taken; use --port \d+, which is free\.$") as told:
+        with pytest.raises(
+            OtoscopeError, match=rf"^Port {port} is already taken; use --port \d+, which is free\.$"
+        ) as told:
             bind("127.0.0.1", port)
         free = int(re.findall(r"--port (\d+)", str(told.value))[0])
         bind("127.0.0.1", free).close()

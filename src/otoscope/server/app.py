@@ -24,7 +24,7 @@ from otoscope.errors import InputError, OtoscopeError
 from otoscope.server.routes import clips, edits, features, overview
 from otoscope.server.security import Guard
 from otoscope.server.shapes import Problem
-from otoscope.server.state import MODEL_CALLS, NotFound, State
+from otoscope.server.state import MODEL_CALLS, NotFoundError, State
 
 if TYPE_CHECKING:
     from otoscope.workspace import Workspace
@@ -128,7 +128,7 @@ def _add_errors(app: FastAPI) -> None:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return problem(500, f"The server failed ({type(error).__name__}); its terminal shows the details.")
 
-    app.add_exception_handler(NotFound, not_found)
+    app.add_exception_handler(NotFoundError, not_found)
     app.add_exception_handler(InputError, bad_input)
     app.add_exception_handler(OtoscopeError, failed)
     app.add_exception_handler(HTTPException, http)

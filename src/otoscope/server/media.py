@@ -36,7 +36,8 @@ def wav_bytes(samples: Floats, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
 def quantise(values: Floats, low: float, high: float) -> Bytes:
     """Map `low`…`high` to 0…255; values outside are clipped."""
     span = high - low if high > low else 1.0
-    return np.clip((values - low) * (255.0 / span), 0, 255).round().astype(np.uint8)
+    scaled: Bytes = np.clip((values - low) * (255.0 / span), 0, 255).round().astype(np.uint8)
+    return scaled
 
 
 def pool_columns(values: Bytes, n_columns: int) -> Bytes:
@@ -54,7 +55,8 @@ def peaks(samples: Floats, n_columns: int) -> NDArray[np.int8]:
         return np.zeros((2, 0), np.int8)
     edges = np.arange(min(n_columns, len(samples))) * len(samples) // min(n_columns, len(samples))
     extremes = np.stack([np.minimum.reduceat(samples, edges), np.maximum.reduceat(samples, edges)])
-    return (np.clip(extremes, -1, 1) * 127).round().astype(np.int8)
+    scaled: NDArray[np.int8] = (np.clip(extremes, -1, 1) * 127).round().astype(np.int8)
+    return scaled
 
 
 def etag(data: bytes) -> str:
@@ -108,7 +110,11 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def array_response(
-    request: Request, values: NDArray[np.uint8] | NDArray[np.int8], *, immutable: bool, headers: Mapping[str, str]
+    request: Request,
+    values: NDArray[np.uint8] | NDArray[np.int8],
+    *,
+    immutable: bool,
+    headers: Mapping[str, str],
 ) -> Response:
     """Answer with an array in row-major order; `X-Otoscope-Shape` says its shape, 8 bits per value."""
     shape = ",".join(map(str, values.shape))

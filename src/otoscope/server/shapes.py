@@ -124,6 +124,7 @@ class ClipView(BaseModel):
     id: str
     corpus: str
     version: str
+    title: str
     duration_s: float
     text: str | None
     speaker: str | None

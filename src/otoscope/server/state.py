@@ -35,7 +35,7 @@ MODEL_CALLS = 2
 UPLOADS = "uploads"
 
 
-class NotFound(InputError):
+class NotFoundError(InputError):
     """Something addressed by an id does not exist; the server answers 404."""
 
 
@@ -129,7 +129,7 @@ class State:
         """Return a corpus of the workspace.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFoundError: there is none of this name.
         """
         self._expect("corpora", name, "corpus")
         return self.workspace.corpus(name)
@@ -138,7 +138,7 @@ class State:
         """Return an atlas of the workspace.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFoundError: there is none of this name.
         """
         self._expect("atlases", name, "atlas")
         return self.workspace.atlas(name)
@@ -147,14 +147,14 @@ class State:
         names = self.workspace.names(kind)
         if name not in names:
             there = ", ".join(names) or f"none; `otoscope demo` makes some {kind}"
-            raise NotFound(f"There is no {noun} {name!r} in this workspace (there is: {there}).")
+            raise NotFoundError(f"There is no {noun} {name!r} in this workspace (there is: {there}).")
 
     def feature(self, address: str) -> tuple[str, Atlas, Dictionary, int]:
         """Return atlas name, atlas, dictionary and index of `ATLAS:INDEX`.
 
         Raises:
             InputError: not of that form.
-            NotFound: no such atlas, or the index is out of range.
+            NotFoundError: no such atlas, or the index is out of range.
         """
         match = re.fullmatch(r"(.+):(\d{1,9})", address)
         if match is None:
@@ -163,7 +163,7 @@ class State:
         atlas = self.atlas(name)
         dictionary = self.workspace.dictionary_of(name)
         if index >= dictionary.n_features:
-            raise NotFound(f"{name} has the features 0…{dictionary.n_features - 1}; there is no {index}.")
+            raise NotFoundError(f"{name} has the features 0…{dictionary.n_features - 1}; there is no {index}.")
         return name, atlas, dictionary, index
 
     def table(self, atlases: Sequence[str]) -> FeatureTable:
@@ -176,19 +176,19 @@ class State:
         """Return the clip with this id.
 
         Raises:
-            NotFound: no corpus has it, or an uploaded recording is no longer kept.
+            NotFoundError: no corpus has it, or an uploaded recording is no longer kept.
         """
         uploaded = self.uploads.get(clip_id)
         if uploaded is not None:
             return Found(uploaded, UPLOADS, clip_id)
         if corpus == UPLOADS or (corpus is None and clip_id.startswith("upload-")):
-            raise NotFound(f"The recording {clip_id!r} is no longer kept here; upload it again.")
+            raise NotFoundError(f"The recording {clip_id!r} is no longer kept here; upload it again.")
         names = self.workspace.names("corpora") if corpus is None else [corpus]
         for name in names:
             opened = self.corpus(name)
             with contextlib.suppress(InputError):
                 return Found(opened.get(clip_id), name, opened.fingerprint[:16])
-        raise NotFound(f"There is no clip {clip_id[:80]!r} in {', '.join(names) or 'this workspace'}.")
+        raise NotFoundError(f"There is no clip {clip_id[:80]!r} in {', '.join(names) or 'this workspace'}.")
 
     def wav(self, found: Found, start_s: float, end_s: float | None) -> bytes:
         """Return a span of the clip, as the model hears it (16 kHz mono), as a WAV file."""

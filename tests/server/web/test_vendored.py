@@ -14,7 +14,12 @@ BUDGET_BYTES = 150_000
 
 
 def test_vendored_files_are_what_npm_published() -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "tools" / "vendor.py"), "verify"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "vendor.py"), "verify"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -36,7 +36,11 @@ def best(workspace: Workspace) -> str:
 
 def cursor_left(page: Page) -> str:
     """Where the first visible cursor stands, in percent."""
-    return str(page.evaluate("[...document.querySelectorAll('.cursor')].find(c => c.style.visibility === 'visible')?.style.left ?? ''"))
+    return str(
+        page.evaluate(
+            "[...document.querySelectorAll('.cursor')].find(c => c.style.visibility === 'visible')?.style.left ?? ''"
+        )
+    )
 
 
 def wait_for_moving_cursor(page: Page) -> None:
@@ -205,7 +209,8 @@ def test_a_long_table_holds_only_the_rows_on_screen(open_page: OpenPage, workspa
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("/feature/nowhere:1", "There is no atlas"), ("/clip/nobody?corpus=mini", "There is no clip")]
+    ("path", "said"),
+    [("/feature/nowhere:1", "There is no atlas"), ("/clip/nobody?corpus=mini", "There is no clip")],
 )
 def test_what_is_missing_is_said_where_it_is_missed(open_page: OpenPage, path: str, said: str) -> None:
     page = open_page(path, refused=404)
@@ -222,7 +227,8 @@ def test_a_file_that_is_no_sound_is_refused_and_the_form_stays_usable(open_page:
 
 
 NAMELESS = """() => [...document.querySelectorAll('button, a, input, select, canvas')].filter(e => {
-  const named = e.getAttribute('aria-label') || e.innerText?.trim() || e.title || [...(e.labels ?? [])].some(l => l.innerText.trim());
+  const named = e.getAttribute('aria-label') || e.innerText?.trim() || e.title
+    || [...(e.labels ?? [])].some(l => l.innerText.trim());
   return !named && e.checkVisibility();
 }).map(e => e.outerHTML.slice(0, 120))"""
 
@@ -233,7 +239,10 @@ NAMELESS = """() => [...document.querySelectorAll('button, a, input, select, can
 def test_every_page_fits_the_window_and_names_its_controls(
     open_page: OpenPage, best: str, clip: Clip, name: str, size: str, theme: str
 ) -> None:
-    at = {"clip": f"/clip/{clip.clip_id}?corpus=mini", "edit": f"/edit?clip={clip.clip_id}&corpus=mini&e={best}*add*500"}
+    at = {
+        "clip": f"/clip/{clip.clip_id}?corpus=mini",
+        "edit": f"/edit?clip={clip.clip_id}&corpus=mini&e={best}*add*500",
+    }
     at |= {"home": "/", "feature": f"/feature/{best}"}
     page = open_page(at.get(name, f"/{name}"), size=SIZES[size], theme=theme)
     page.wait_for_load_state("networkidle")

@@ -46,6 +46,7 @@ def clip_view(found: Found) -> ClipView:
         id=clip.clip_id,
         corpus=found.corpus,
         version=found.version,
+        title=_title(found),
         duration_s=clip.duration_s,
         text=clip.text,
         speaker=clip.speaker,
@@ -56,6 +57,14 @@ def clip_view(found: Found) -> ClipView:
             for name, intervals in clip.tiers.items()
         },
     )
+
+
+def _title(found: Found) -> str:
+    """What a clip is called: its text, its sound, the name of the uploaded file, or its id."""
+    clip = found.clip
+    sound = clip.attributes.get("sound_class", "").replace("_", " ")
+    uploaded = clip.uri if found.corpus == UPLOADS else ""
+    return clip.text or sound or uploaded or clip.clip_id
 
 
 @router.get("/clips")
@@ -77,9 +86,7 @@ def clips(
     needle = q.strip().casefold()
     if needle:
         found = [item for item in found if needle in _searchable(item)]
-    return ClipPage(
-        total=len(found), offset=offset, clips=[clip_view(item) for item in found[offset : offset + limit]]
-    )
+    return ClipPage(total=len(found), offset=offset, clips=[clip_view(item) for item in found[offset : offset + limit]])
 
 
 def _searchable(found: Found) -> str:
@@ -146,7 +153,10 @@ def mel(
         request,
         pool_columns(values, columns),
         immutable=v == found.version,
-        headers={"X-Otoscope-Span": f"{start:.4f},{end:.4f}", "X-Otoscope-Range": f"{whole.low:.6g},{whole.high:.6g}"},
+        headers={
+            "X-Otoscope-Span": f"{start:.4f},{end:.4f}",
+            "X-Otoscope-Range": f"{whole.low:.6g},{whole.high:.6g}",
+        },
     )
 
 
@@ -198,7 +208,10 @@ def lane(
 
 
 def _span(
-    values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], step_s: float, start_s: float, end_s: float | None
+    values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+    step_s: float,
+    start_s: float,
+    end_s: float | None,
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], float, float]:
     """Cut [rows, time] to a span; return it with the seconds that it really covers."""
     n = values.shape[1]

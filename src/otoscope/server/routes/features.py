@@ -17,7 +17,7 @@ from otoscope.server.shapes import (
     Histogram,
     LabelScore,
 )
-from otoscope.server.state import NotFound, State
+from otoscope.server.state import NotFoundError, State
 from otoscope.server.tables import FeatureTable, number
 from otoscope.server.tables import Query as TableQuery
 
@@ -87,7 +87,7 @@ def feature(request: Request, atlas: str, index: int) -> FeatureView:
     opened = state.atlas(atlas)
     n_features = len(opened.features)
     if not 0 <= index < n_features:
-        raise NotFound(f"{atlas} has the features 0…{n_features - 1}; there is no {index}.")
+        raise NotFoundError(f"{atlas} has the features 0…{n_features - 1}; there is no {index}.")
     edges, counts = opened[index].histogram
     kind = str(opened.meta["dictionary"].get("kind", ""))
     half = n_features // 2
@@ -111,14 +111,22 @@ def feature(request: Request, atlas: str, index: int) -> FeatureView:
                 kind=str(record["kind"]),
                 **{
                     key: number(record.get(key))
-                    for key in ("f1", "f1_low", "f1_high", "ap", "auroc", "chance", "p_value", "precision", "recall")
+                    for key in (
+                        "f1",
+                        "f1_low",
+                        "f1_high",
+                        "ap",
+                        "auroc",
+                        "chance",
+                        "p_value",
+                        "precision",
+                        "recall",
+                    )
                 },
             )
             for record in opened[index].labels.head(N_LABELS).to_dict("records")
         ],
-        histogram=Histogram(
-            edges=np.asarray(edges, float).tolist(), counts=np.asarray(counts).astype(int).tolist()
-        ),
+        histogram=Histogram(edges=np.asarray(edges, float).tolist(), counts=np.asarray(counts).astype(int).tolist()),
         examples={kind: _examples(state, atlas, index, kind) for kind in EXAMPLE_KINDS},
     )
 
@@ -130,7 +138,7 @@ def _examples(state: State, atlas: str, index: int, kind: str) -> list[ExampleVi
     for example in opened[index].examples(kind=kind, top=EXAMPLES_PER_KIND):
         try:
             found = state.find(example.clip_id, corpus)
-        except NotFound:
+        except NotFoundError:
             continue
         views.append(
             ExampleView(

@@ -27,7 +27,7 @@ interface LabelScore {
 }
 interface Interval { start_s: number; end_s: number; label: string }
 interface ClipInfo {
-  id: string; corpus: string; version: string; duration_s: number; text: string | null; speaker: string | null;
+  id: string; corpus: string; version: string; title: string; duration_s: number; text: string | null; speaker: string | null;
   language: string | null; attributes: Record<string, string>; tiers: Record<string, Interval[]>;
 }
 interface ExampleInfo { clip: ClipInfo; time_s: number; value: number; decile: number | null }

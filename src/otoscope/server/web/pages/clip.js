@@ -53,7 +53,7 @@ function Shown({ clip, params }) {
     clip,
     start_s: selection?.[0] ?? view[0],
     end_s: selection?.[1] ?? view[1],
-    title: clip.text ?? clip.id,
+    title: clip.title,
   };
   /** @param {number} from @param {number} to */
   const look = (from, to) => {
@@ -85,8 +85,8 @@ function Shown({ clip, params }) {
   return html`<main class="page clip">
     <header class="clip-head">
       <${PlayButton} sound=${sound} label="the clip" />
-      <div><h1>${clip.text || clip.attributes.sound_class || clip.id}</h1>
-        <p class="quiet">${[clip.id !== clip.text && clip.id, clip.corpus, clip.speaker, duration(clip.duration_s)].filter(Boolean).join(" · ")}</p></div>
+      <div><h1>${clip.title}</h1>
+        <p class="quiet">${[clip.id !== clip.title && clip.id, clip.corpus, clip.speaker, duration(clip.duration_s)].filter(Boolean).join(" · ")}</p></div>
       <div class="tools">
         <button class="icon" onClick=${() => zoom(0.5)} aria-label="Zoom in" title="Zoom in"><${Icon} name="plus" /></button>
         <button class="icon" onClick=${() => zoom(2)} disabled=${!zoomed} aria-label="Zoom out" title="Zoom out"><${Icon} name="minus" /></button>

@@ -34,8 +34,8 @@ export function ClipsPage() {
     <${Problem} error=${error} />
     ${found && html`<p class="count" role="status">${count(found.total)} ${found.total === 1 ? "clip" : "clips"}</p>
       <ul class="clip-list">${found.clips.map((clip) => html`<li key=${`${clip.corpus} ${clip.id}`}>
-        <${PlayButton} sound=${{ key: `list ${clip.corpus} ${clip.id}`, clip, start_s: 0, end_s: clip.duration_s, title: clip.text ?? clip.id }} />
-        <a href=${clipHref(clip)}><span class="text">${clip.text || clip.attributes.sound_class || clip.id}</span>
+        <${PlayButton} sound=${{ key: `list ${clip.corpus} ${clip.id}`, clip, start_s: 0, end_s: clip.duration_s, title: clip.title }} />
+        <a href=${clipHref(clip)}><span class="text">${clip.title}</span>
           <span class="quiet">${[clip.speaker, clip.corpus, clip.id].filter(Boolean).join(" · ")}</span></a>
         <span class="quiet">${duration(clip.duration_s)}</span></li>`)}</ul>
       ${found.total > PAGE && html`<nav class="pager" aria-label="Pages of clips">

@@ -50,7 +50,7 @@ function Bench({ clip, edits, overview, active }) {
   const { result, error, busy } = useEdited(clip, edits);
   const view_s = Math.min(clip.duration_s, MAX_VIEW_S);
   const current = edits[active] ?? edits[0] ?? null;
-  const sound = { key: `edit ${clip.id}`, clip, start_s: 0, end_s: view_s, title: clip.text ?? clip.id };
+  const sound = { key: `edit ${clip.id}`, clip, start_s: 0, end_s: view_s, title: clip.title };
   /** @param {number} i @param {Partial<EditDraft>} change */
   const change = (i, change) => keep(edits.map((edit, at) => (at === i ? { ...edit, ...change } : edit)));
   useKeys({ " ": () => transport.toggle(sound), Escape: () => transport.stop() }, [clip.id]);
@@ -67,7 +67,7 @@ function Bench({ clip, edits, overview, active }) {
       <${AddEdit} onAdd=${/** @param {string} target */ (target) => { keep([...edits, { target, op: "scale", value: 0, span: null }]); setParams({ on: edits.length || null }); }} />
     </section>
     <section class="panel sound"><header class="strip-head"><${PlayButton} sound=${sound} />
-        <a href=${clipHref(clip)}>${clip.text || clip.attributes.sound_class || clip.id}</a>
+        <a href=${clipHref(clip)}>${clip.title}</a>
         <span class="quiet">${current ? `${current.target}${current.span ? `, edited from ${clock(current.span[0])} to ${clock(current.span[1])}` : ", edited everywhere; drag to choose a time"}` : ""}</span></header>
       <${Strip} id=${sound.key} clip=${clip} start_s=${0} end_s=${view_s} feature=${current && isFeature(current.target) ? current.target : undefined} melHeight=${110}
         selection=${current?.span ?? null} onSelect=${current ? /** @param {[number, number] | null} span */ (span) => change(edits.indexOf(current), { span }) : undefined} /></section>

@@ -143,7 +143,7 @@ function Examples({ info, tab, span_s, active }) {
       clip,
       start_s: time_s - span_s / 2,
       end_s: time_s + span_s / 2,
-      title: `${row.atlas}:${row.unit} in “${clip.text ?? clip.id}”`,
+      title: `${row.atlas}:${row.unit} in “${clip.title}”`,
       loudness: lane ? { ...lane, values: lane.values.map((value) => 0.03 + 0.97 * Math.min(1, value / row.max)) } : null,
     };
   };
@@ -201,7 +201,7 @@ function ExampleCard({ example: { clip, time_s, value, decile }, row, sound, act
     <header><${PlayButton} sound=${sound} />
       <span class="value" title="activation at the centre">${strength(value)}</span>
       ${decile !== null && html`<span class="quiet">${decile * 10}–${decile * 10 + 10} %</span>`}
-      <span class="text" title=${clip.text ?? clip.id}>${clip.text || clip.attributes.sound_class || clip.id}</span>
+      <span class="text" title=${clip.title}>${clip.title}</span>
       <span class="quiet when">${clip.speaker ?? ""} ${clock(time_s)}</span>
       <button class="icon small" aria-pressed=${table} onClick=${() => setTable(!table)} title="Read as table" aria-label="Read as table"><${Icon} name="table" size=${15} /></button>
       <a class="icon small" href=${clipHref(clip, { f: address_ })} title="Open the clip" aria-label="Open the clip"><${Icon} name="open" size=${15} /></a>

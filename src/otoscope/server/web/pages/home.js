@@ -99,7 +99,7 @@ function FeatureCard({ row }) {
       <${F1Bar} score=${row} /></header>
     ${example ? html`<div class="card-strip"><${Strip} id=${id} clip=${example.clip} start_s=${example.time_s - 0.8} end_s=${example.time_s + 0.8}
       feature=${featureAddress(row)} top=${row.max} melHeight=${64} compact /></div>` : html`<div class="card-strip loading" />`}
-    <footer>${example && html`<${PlayButton} sound=${{ key: id, clip: example.clip, start_s: example.time_s - 0.8, end_s: example.time_s + 0.8, title: `${row.label ?? "feature"} in “${example.clip.text ?? example.clip.id}”` }} />`}
+    <footer>${example && html`<${PlayButton} sound=${{ key: id, clip: example.clip, start_s: example.time_s - 0.8, end_s: example.time_s + 0.8, title: `${row.label ?? "feature"} in “${example.clip.title}”` }} />`}
       <a href=${featureHref(row)}>${row.atlas}:${row.unit}</a></footer>
   </article>`;
 }

@@ -64,7 +64,7 @@ export function Strip(props) {
     <div class="strip" ref=${box} ...${drag.handlers} data-clip=${clip.id}>
       ${wave && html`<${Waveform} grid=${outline} start_s=${start_s} end_s=${end_s} from_s=${from} to_s=${to} height=${56} />`}
       <${MelCanvas} clip=${clip} start_s=${start_s} end_s=${end_s} height=${melHeight} load=${near}
-        label=${`log-mel of ${clip.text ?? clip.id}, ${clock(from)} to ${clock(to)}`} />
+        label=${`log-mel of ${clip.title}, ${clock(from)} to ${clock(to)}`} />
       ${feature && (error
         ? html`<p class="problem">${error.message}</p>`
         : html`<${Lane} lane=${lane} top=${full} start_s=${start_s} end_s=${end_s} height=${compact ? 22 : 38}
@@ -124,7 +124,7 @@ function useSelection(box, { id, clip, start_s, end_s, onSelect }) {
       from.current = null;
       if (onSelect && Math.abs(at - began) > 0.02) return;
       onSelect?.(null);
-      void transport.play({ key: id, clip, start_s, end_s, title: clip.text ?? clip.id }, at);
+      void transport.play({ key: id, clip, start_s, end_s, title: clip.title }, at);
     },
   };
   return { handlers };
