@@ -64,7 +64,7 @@ def create_app(workspace: Workspace, *, allowed_hosts: Iterable[str] = ()) -> Fa
     _add_errors(app)
     app.mount("/web", WebFiles(directory=WEB))
     _add_pages(app)
-    app.add_middleware(GZipMiddleware, minimum_size=1024)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=5)
     app.add_middleware(Guard, allowed_hosts=allowed_hosts)
     return app
 

@@ -72,28 +72,30 @@ def bytes_response(
     immutable: bool,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Answer with `data`: whole, the one range asked for (206), or not at all if the browser has it (304)."""
+    """Answer with `data`, or not at all if the browser has it (304); `immutable` if its address names its content."""
     tag = etag(data)
-    base = {
-        "ETag": tag,
-        "Accept-Ranges": "bytes",
-        "Cache-Control": IMMUTABLE if immutable else REVALIDATE,
-        **(headers or {}),
-    }
+    base = {"ETag": tag, "Cache-Control": IMMUTABLE if immutable else REVALIDATE, **(headers or {})}
     known = [item.strip() for item in request.headers.get("if-none-match", "").split(",")]
     if tag in known or f"W/{tag}" in known or known == ["*"]:
         return Response(status_code=304, headers=base)
+    return Response(data, media_type=media_type, headers=base)
+
+
+def audio_response(request: Request, data: bytes, *, immutable: bool) -> Response:
+    """Answer with a WAV file: whole, the one range asked for (206), or not at all if the browser has it (304)."""
+    whole = bytes_response(request, data, "audio/wav", immutable=immutable, headers={"Accept-Ranges": "bytes"})
     wanted = request.headers.get("range")
-    if wanted is None or request.headers.get("if-range", tag) != tag:
-        return Response(data, media_type=media_type, headers=base)
+    if whole.status_code == 304 or wanted is None or request.headers.get("if-range", etag(data)) != etag(data):
+        return whole
     span = parse_range(wanted, len(data))
     if span is None:
-        return Response(data, media_type=media_type, headers=base)
+        return whole
+    headers = {name: whole.headers[name] for name in ("ETag", "Accept-Ranges", "Cache-Control")}
     start, stop = span
     if start >= stop:
-        return Response(status_code=416, headers={**base, "Content-Range": f"bytes */{len(data)}"})
-    base["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-    return Response(data[start:stop], 206, media_type=media_type, headers=base)
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{len(data)}"})
+    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
+    return Response(data[start:stop], 206, media_type="audio/wav", headers=headers)
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:

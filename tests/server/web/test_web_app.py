@@ -149,6 +149,20 @@ def test_a_time_range_can_be_drawn_for_an_edit(open_page: OpenPage, best: str, c
     assert end == pytest.approx(0.5 * clip.duration_s, abs=0.1)
 
 
+def test_units_of_a_site_can_be_edited_by_name(open_page: OpenPage, clip: Clip) -> None:
+    page = open_page(f"/edit?clip={clip.clip_id}&corpus=mini")
+    expect(page.locator(".busy")).to_have_text("the same words")
+    page.get_by_label("Add an edit").fill("encoder.3.resid_post[0, 1, 2]")
+    page.get_by_label("Add an edit").press("Enter")
+    page.get_by_label("Operation").select_option("clamp")
+    strength = page.get_by_label("Strength as a number")
+    strength.fill("300")
+    strength.press("Enter")
+    expect(page.locator("[data-side=edited] .words.new").first).to_be_visible()
+    page.locator(".python summary").click()
+    expect(page.locator("pre")).to_contain_text('oto.Edit.clamp("encoder.3.resid_post", 300, units=(0, 1, 2,)')
+
+
 def test_everything_has_a_key(open_page: OpenPage, best: str) -> None:
     page = open_page(f"/feature/{best}")
     expect(page.locator(".example.active")).to_have_count(1)

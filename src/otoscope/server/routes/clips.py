@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from otoscope.errors import InputError
 from otoscope.server.difference import transcript_view
-from otoscope.server.media import array_response, bytes_response, peaks, pool_columns, quantise
+from otoscope.server.media import array_response, audio_response, peaks, pool_columns, quantise
 from otoscope.server.shapes import ClipPage, ClipView, IntervalView, PeakView, TranscriptView
 from otoscope.server.state import MAX_UPLOAD_BYTES, UPLOADS, Found, State
 
@@ -133,7 +133,7 @@ def audio(
     """The sound as the model hears it: 16 kHz mono WAV; answers range requests."""
     state: State = request.app.state.otoscope
     data = state.wav(found, start_s, end_s)
-    return bytes_response(request, data, "audio/wav", immutable=v == found.version)
+    return audio_response(request, data, immutable=v == found.version)
 
 
 @router.get("/clips/{clip_id:path}/mel", response_class=Response)

@@ -122,6 +122,7 @@ function Player() {
     () =>
       followPosition((position) => {
         if (counter.current) counter.current.textContent = clock(position);
+        return true;
       }),
     [],
   );

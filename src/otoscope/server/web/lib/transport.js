@@ -193,15 +193,15 @@ export function useTransport() {
 }
 
 /**
- * Call back with the position on every frame while something plays, and once whenever that changes.
- * @param {(position_s: number, key: string | null) => void} draw
+ * Call back with the position whenever playing starts or stops, and on every frame as long as `draw` returns true.
+ * @param {(position_s: number, key: string | null) => boolean} draw
  * @returns {() => void} stop
  */
 export function followPosition(draw) {
   let frame = 0;
   const tick = () => {
-    draw(transport.position(), transport.sound?.key ?? null);
-    frame = transport.status === "playing" ? requestAnimationFrame(tick) : 0;
+    const follow = draw(transport.position(), transport.sound?.key ?? null);
+    frame = follow && transport.status === "playing" ? requestAnimationFrame(tick) : 0;
   };
   const update = () => {
     cancelAnimationFrame(frame);

@@ -8,6 +8,7 @@ import { Problem } from "../parts/feature-bits.js";
 import { PlayButton } from "../parts/play-button.js";
 
 const PAGE = 50;
+const MAX_PLAY_S = 60;
 
 export function ClipsPage() {
   const { params } = usePlace();
@@ -34,7 +35,7 @@ export function ClipsPage() {
     <${Problem} error=${error} />
     ${found && html`<p class="count" role="status">${count(found.total)} ${found.total === 1 ? "clip" : "clips"}</p>
       <ul class="clip-list">${found.clips.map((clip) => html`<li key=${`${clip.corpus} ${clip.id}`}>
-        <${PlayButton} sound=${{ key: `list ${clip.corpus} ${clip.id}`, clip, start_s: 0, end_s: clip.duration_s, title: clip.title }} />
+        <${PlayButton} sound=${{ key: `list ${clip.corpus} ${clip.id}`, clip, start_s: 0, end_s: Math.min(clip.duration_s, MAX_PLAY_S), title: clip.title }} />
         <a href=${clipHref(clip)}><span class="text">${clip.title}</span>
           <span class="quiet">${[clip.speaker, clip.corpus, clip.id].filter(Boolean).join(" · ")}</span></a>
         <span class="quiet">${duration(clip.duration_s)}</span></li>`)}</ul>

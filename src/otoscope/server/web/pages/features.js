@@ -124,15 +124,15 @@ function Table({ query, params }) {
 function Row({ i, row }) {
   const place = { transform: `translateY(${i * ROW_PX}px)`, height: `${ROW_PX}px` };
   if (!row) return html`<div class="row placeholder" role="row" aria-rowindex=${i + 2} style=${place} />`;
-  return html`<a class=${`row ${row.dead ? "dead" : ""}`} role="row" aria-rowindex=${i + 2} href=${featureHref(row)} style=${place} data-feature=${featureAddress(row)}>
-    <span role="cell" class="c-feature"><span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></span>
+  return html`<div class=${`row ${row.dead ? "dead" : ""}`} role="row" aria-rowindex=${i + 2} style=${place} data-feature=${featureAddress(row)}>
+    <span role="cell" class="c-feature"><a class="cover" href=${featureHref(row)}><span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></a></span>
     <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} /></span>
     <span role="cell" class="c-f1"><${F1Bar} score=${row} /></span>
     <span role="cell" class="c-ap">${decimal(row.ap)}</span>
     <span role="cell" class="c-density">${row.dead ? "dead" : percent(row.density)}</span>
     <span role="cell" class="c-max">${strength(row.max)}</span>
     <span role="cell" class="c-histogram"><${MiniHistogram} bars=${row.histogram} /></span>
-  </a>`;
+  </div>`;
 }
 
 /**

@@ -1,5 +1,5 @@
 // The model's own log-mel: exactly the numbers it hears, lowest band at the bottom.
-import { html, useEffect, useState } from "../lib/dom.js";
+import { html, useEffect, useMemo, useState } from "../lib/dom.js";
 import { clipUrl, getGrid } from "../lib/api.js";
 import { colourTable } from "../lib/colour.js";
 import { usePreference } from "../lib/preferences.js";
@@ -53,8 +53,8 @@ export function MelCanvas({ clip, start_s, end_s, height, load, label }) {
   const to = Math.min(clip.duration_s, end_s);
   const url = load ? clipUrl(clip, "mel", { start_s: from.toFixed(2), end_s: to.toFixed(2), columns: 2048 }) : null;
   const { value: grid, error } = useGrid(url, (loaded) => loaded);
+  const image = useMemo(() => (grid && grid.shape[1] > 0 ? melImage(grid, colourTable(map)) : null), [grid, map]);
   if (error) return html`<p class="problem">${error.message}</p>`;
-  const image = grid && grid.shape[1] > 0 ? melImage(grid, colourTable(map)) : null;
   /** @param {CanvasRenderingContext2D} context @param {number} width @param {number} tall */
   const draw = (context, width, tall) => {
     if (!image || !grid) return;

@@ -82,10 +82,11 @@ export function Cursor({ id, start_s, end_s }) {
     () =>
       followPosition((position, key) => {
         const style = line.current?.style;
-        if (!style) return;
+        if (!style) return false;
         const shown = key === id && transport.status !== "stopped" && position >= start_s && position <= end_s;
         style.visibility = shown ? "visible" : "hidden";
         style.left = `${((position - start_s) / (end_s - start_s)) * 100}%`;
+        return key === id;
       }),
     [id, start_s, end_s],
   );
