@@ -28,8 +28,11 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def _jit(function: Kernel) -> Kernel:
     """Compile at the first call and keep the machine code on disk; sums may be reordered, NaN is not expected."""
-    options = {"nogil": True, "cache": True, "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
-    compiled: Kernel = numba.njit(**options)(function)
+    options = {"nogil": True, "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+    try:
+        compiled: Kernel = numba.njit(**options, cache=True)(function)
+    except RuntimeError:  # no folder to keep machine code in: compile in every process
+        compiled = numba.njit(**options)(function)
     return compiled
 
 
