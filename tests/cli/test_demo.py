@@ -6,17 +6,12 @@ from pathlib import Path
 
 import pytest
 from command_line import otoscope
+from small_demo import SMALL
 
 from otoscope.cli import demo
-from otoscope.workspace import DictionaryPlan, Plan, Workspace
+from otoscope.workspace import Workspace
 
 DIGITS = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
-SMALL = Plan(
-    (
-        DictionaryPlan("sae-2", "encoder.2.resid_post", n_features=64, k=4, steps=20, batch_size=256, lr=2e-3),
-        DictionaryPlan("neurons-0", "encoder.0.mlp.out", kind="neurons"),
-    )
-)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from otoscope.cli.terminal import duration, err, number, out, print_json, share,
 if TYPE_CHECKING:
     from otoscope.audio import Corpus
     from otoscope.models import SpeechModel
-    from otoscope.workspace import Plan, StageOutcome, Summary
+    from otoscope.workspace import Plan, StageOutcome, Summary, Workspace
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
     if json:
         print_json(summary.to_json())
     else:
-        show(summary)
+        show(summary, folder)
     if serve:
         from otoscope.server import serve as serve_app
 
@@ -85,7 +85,7 @@ def _announce(outcome: StageOutcome) -> None:
     err().print(f"[green]✓[/] {what} [dim]{duration(outcome.seconds)}[/]{why}", soft_wrap=True)
 
 
-def show(summary: Summary) -> None:
+def show(summary: Summary, folder: Workspace) -> None:
     """Print what the pipeline made, for people."""
     console = out()
     counts = summary.counts
@@ -109,10 +109,10 @@ def show(summary: Summary) -> None:
         else "\nThe best features:"
     )
     best = table("label", "kind", "feature", "F1>")
-    for row in _one_of_each(summary):
+    for row in _highlights(summary):
         best.add_row(row["label"], row["kind"], f"[cyan]{row['feature']}[/]", number(row["f1"]))
     console.print(best if best.row_count else "[dim]none: the corpus has no labels (no tiers, no sound classes)[/]")
-    _what_next(summary)
+    _what_next(summary, folder)
 
 
 def _quality(figures: dict[str, Any]) -> str:
@@ -125,23 +125,29 @@ def _quality(figures: dict[str, Any]) -> str:
     )
 
 
-def _one_of_each(summary: Summary, per_kind: int = 8) -> list[dict[str, Any]]:
+def _highlights(summary: Summary) -> list[dict[str, Any]]:
     """The best few of every kind of label, phones first."""
-    kinds = sorted({row["kind"] for row in summary.best}, key=lambda kind: (kind != "phone", kind))
-    return [row for kind in kinds for row in [r for r in summary.best if r["kind"] == kind and r["feature"]][:per_kind]]
+    counts = {"phone": 8}
+    kinds = sorted({row["kind"] for row in summary.best}, key=lambda kind: (kind not in counts, kind))
+    return [
+        row
+        for kind in kinds
+        for row in [r for r in summary.best if r["kind"] == kind and r["feature"]][: counts.get(kind, 4)]
+    ]
 
 
-def _what_next(summary: Summary) -> None:
+def _what_next(summary: Summary, folder: Workspace) -> None:
     option = "" if summary.workspace == "otoscope-workspace" else f" --workspace {summary.workspace}"
-    phone = next((row for row in summary.best if row["kind"] == "phone" and row["feature"]), None)
-    row = phone or next((row for row in summary.best if row["feature"]), None)
     lines = []
+    row = next(iter(_highlights(summary)), None)
     if row is not None:
-        label = str(row["label"]).strip("/")
-        lines.append((f"otoscope search {label}{option}", "features that detect it"))
+        atlas, index = row["feature"].split(":")
+        moments = folder.atlas(atlas)[int(index)].examples(kind="top", top=1)
+        clip = moments[0].clip_id if moments else "FILE"
+        lines.append((f"otoscope search {row['label']}{option}", "features that detect it"))
         lines.append((f"otoscope features {row['feature']}{option}", "what this feature responds to"))
-        lines.append((f"otoscope edit FILE --feature {row['feature']} --scale 0{option}", "transcribe without it"))
-    lines.append((f"otoscope serve{option}", "the browser app"))
+        lines.append((f"otoscope edit {clip} --feature {row['feature']} --scale 0{option}", "listen without it"))
+    lines.append((f"otoscope serve{option}", "see and hear it all in the browser"))
     out().print("Try next:")
     width = max(len(command) for command, _ in lines)
     for command, meaning in lines:
