@@ -4,7 +4,7 @@
 
 For each phone, the SAE feature that detects it best is scaled to 0 while the mini corpus is transcribed. Words with the
 phone are compared with the other words of the same clip; the control makes an equally large change, in the same
-frames, along the directions of eight other features. Means over clips with 95 % intervals (bootstrap over clips).
+frames, along the directions of four other features. Means over clips with 95 % intervals (bootstrap over clips).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from otoscope.evaluation import necessity
+import numpy as np
+
+from otoscope.evaluation import Effect, necessity
 from otoscope.workspace import Workspace, default_plan, run_pipeline
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +30,12 @@ def best_features(atlas, n_phones: int) -> list[tuple[str, int, float]]:
     return sorted(rows, key=lambda row: -row[2])[:n_phones]
 
 
+def row(factor: float, phone: str, feature: str, n_clips: int, edit: Effect, control: Effect) -> str:
+    """One line of the table."""
+    figures = (edit.log_prob, control.log_prob, edit.changed, control.changed)
+    return f"| × {factor:g} | {phone} | {feature} | {n_clips} | " + " | ".join(str(each) for each in figures) + " |"
+
+
 def main() -> None:
     """Measure, print and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,19 +47,26 @@ def main() -> None:
     atlas = workspace.atlas("sae-2")
     model, dictionary, corpus = workspace.model(), workspace.dictionary("sae-2"), workspace.corpus("mini")
     lines = [
-        "| phone | feature | F1 | clips | Δ log p, words with − without | control | Δ share changed | control |",
-        "|---|---|---|---|---|---|---|---|",
+        "| edit | phone | feature | F1 | clips | Δ log p | control | Δ share changed | control |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for phone, feature, f1 in best_features(atlas, 2 if arguments.quick else N_PHONES):
-        clips = [clip for clip in corpus if any(p.label == phone for p in clip.tier("phones"))][:N_CLIPS]
-        result = necessity(model, dictionary, feature, clips, phone)
-        lines.append(
-            f"| {phone} | sae-2:{feature} | {f1:.2f} | {result.n_clips} | {result.edit.log_prob} | "
-            f"{result.control.log_prob} | {result.edit.changed} | {result.control.changed} |"
+    phones = best_features(atlas, 2 if arguments.quick else N_PHONES)
+    for factor in (0.0, -1.0):
+        results = []
+        for phone, feature, f1 in phones:
+            clips = [clip for clip in corpus if any(p.label == phone for p in clip.tier("phones"))][:N_CLIPS]
+            result = necessity(model, dictionary, feature, clips, phone, factor=factor)
+            results.append(result)
+            lines.append(row(factor, phone, f"sae-2:{feature} | {f1:.2f}", result.n_clips, result.edit, result.control))
+            print(lines[-1], flush=True)
+        edit, control = (
+            Effect.of(np.concatenate(rows), 0)
+            for rows in zip(*((r.per_clip, r.control_per_clip) for r in results), strict=True)
         )
+        lines.append(row(factor, "all", "| ", sum(r.n_clips for r in results), edit, control))
         print(lines[-1], flush=True)
     RESULT.parent.mkdir(exist_ok=True)
-    intro = "Drop of log p (natural) and share of words written differently when the feature is scaled to 0."
+    intro = "Drop of log p (natural) and share of words written differently: words with the phone minus the others."
     RESULT.write_text(
         "\n".join(["# The effect of switching a feature off", "", intro, "", *lines, ""]), encoding="utf-8"
     )

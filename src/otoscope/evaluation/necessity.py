@@ -30,6 +30,13 @@ class Estimate:
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
+    @classmethod
+    def of(cls, values: NDArray[np.float64], seed: int) -> Estimate:
+        """Estimate the mean of one value per clip."""
+        drawn = np.random.default_rng(seed).integers(len(values), size=(N_BOOTSTRAP, len(values)))
+        low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+        return cls(float(values.mean()), float(low), float(high))
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -39,6 +46,11 @@ class Effect:
     """Drop of the word's log-probability (natural, teacher-forced): positive means the words need the feature."""
     changed: Estimate
     """Share of words that are written differently."""
+
+    @classmethod
+    def of(cls, per_clip: NDArray[np.float64], seed: int) -> Effect:
+        """Estimate both from `per_clip [clips, 2]`."""
+        return cls(Estimate.of(per_clip[:, 0], seed), Estimate.of(per_clip[:, 1], seed))
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,9 @@ class Necessity:
     n_clips: int
     edit: Effect
     control: Effect
+    per_clip: NDArray[np.float64]
+    """Per clip the two differences of `edit`, `[clips, 2]`, to be pooled over features."""
+    control_per_clip: NDArray[np.float64]
 
 
 class RedirectedFeature:
@@ -84,7 +99,7 @@ def necessity(
     label: str,
     *,
     factor: float = 0.0,
-    n_controls: int = 8,
+    n_controls: int = 4,
     seed: int = 0,
 ) -> Necessity:
     """Scale a feature by `factor` and measure what happens to the words that contain the phone `label`.
@@ -101,26 +116,27 @@ def necessity(
     readers = [RedirectedFeature(dictionary, feature, dictionary.directions([int(i)])[0]) for i in others]
     edit = dictionary.feature(feature).scale(factor)
     redirected = [Edit(edit.site, "scale", value=factor, features=(0,), dictionary=reader) for reader in readers]
-    rows, controls = [], []
+    used: list[tuple[Clip, Transcript, NDArray[np.bool_]]] = []
     for clip, transcript in zip(clips, model.transcribe(list(clips)), strict=True):
         marks = _words_with(clip, transcript, label)
-        if marks is None:
-            continue
-        rows.append(_clip_effect(model, clip, transcript, marks, edit))
-        controls.append(np.mean([_clip_effect(model, clip, transcript, marks, other) for other in redirected], axis=0))
-    if len(rows) < 2:
+        if marks is not None:
+            used.append((clip, transcript, marks))
+    if len(used) < 2:
         raise InputError(
-            f"Only {len(rows)} of {len(clips)} clips have words with and without {label!r} that the model "
+            f"Only {len(used)} of {len(clips)} clips have words with and without {label!r} that the model "
             "transcribes exactly; give more clips with word and phone tiers."
         )
-    rng = np.random.default_rng(seed)
+    effects = _clip_effects(model, used, edit)
+    controls = np.mean([_clip_effects(model, used, other) for other in redirected], axis=0)
     return Necessity(
         dictionary.name,
         feature,
         label,
-        len(rows),
-        _effect(np.array(rows), rng),
-        _effect(np.array(controls), rng),
+        len(used),
+        Effect.of(effects, seed),
+        Effect.of(controls, seed),
+        effects,
+        controls,
     )
 
 
@@ -146,29 +162,25 @@ def _words_with(clip: Clip, transcript: Transcript, label: str) -> NDArray[np.bo
     return marks if 0 < marks.sum() < len(marks) else None
 
 
-def _clip_effect(
-    model: SpeechModel, clip: Clip, transcript: Transcript, marks: NDArray[np.bool_], edit: Edit
-) -> tuple[float, float]:
-    """Return (drop of log-probability, share changed) of marked words minus that of the other words."""
-    after = np.array(model.score(clip, transcript, edits=[edit]))
-    before = np.array([token.log_prob for token in transcript.tokens])
-    drops = np.array([(before - after)[positions].sum() for positions in group_words(transcript.tokens)])
-    words = transcript.text.split()
-    edited = model.transcribe(clip, edits=[edit], language=transcript.language).text.split()
-    changed = np.ones(len(words))
-    for block in difflib.SequenceMatcher(None, words, edited, autojunk=False).get_matching_blocks():
+def _clip_effects(
+    model: SpeechModel, used: Sequence[tuple[Clip, Transcript, NDArray[np.bool_]]], edit: Edit
+) -> NDArray[np.float64]:
+    """Return per clip (drop of log-probability, share changed): marked words minus the others, `[clips, 2]`."""
+    language = used[0][1].language
+    edited = model.transcribe([clip for clip, _, _ in used], edits=[edit], language=language)
+    rows = []
+    for (clip, transcript, marks), after in zip(used, edited, strict=True):
+        lost = np.array([token.log_prob for token in transcript.tokens])
+        lost -= np.array(model.score(clip, transcript, edits=[edit]))
+        drops = np.array([lost[positions].sum() for positions in group_words(transcript.tokens)])
+        changed = _changed_words(transcript.text.split(), after.text.split())
+        rows.append([values[marks].mean() - values[~marks].mean() for values in (drops, changed)])
+    return np.array(rows)
+
+
+def _changed_words(before: Sequence[str], after: Sequence[str]) -> NDArray[np.float64]:
+    """Return 1 for each word of `before` that `after` does not have in its place, else 0."""
+    changed = np.ones(len(before))
+    for block in difflib.SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks():
         changed[block.a : block.a + block.size] = 0.0
-    return (
-        float(drops[marks].mean() - drops[~marks].mean()),
-        float(changed[marks].mean() - changed[~marks].mean()),
-    )
-
-
-def _effect(rows: NDArray[np.float64], rng: np.random.Generator) -> Effect:
-    return Effect(*(_bootstrap(column, rng) for column in rows.T))
-
-
-def _bootstrap(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate:
-    drawn = values[rng.integers(len(values), size=(N_BOOTSTRAP, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high))
+    return changed
