@@ -7,21 +7,22 @@ import json
 import wave
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from httpx import Response
 
 import otoscope as oto
+from otoscope.server import create_app
+from otoscope.workspace import Workspace
 
 if TYPE_CHECKING:
-    from fastapi.testclient import TestClient
-
     from otoscope.audio import Clip
-    from otoscope.workspace import Workspace
 
 
 def ok(answer: Response) -> Any:
@@ -354,6 +355,17 @@ def test_every_answer_is_strict_json(client: TestClient, clip: Clip) -> None:
         "/api/atlases/sae-2/features/0",
     ):
         json.loads(client.get(path).text, parse_constant=pytest.fail)
+
+
+def test_a_workspace_without_atlases_is_served_too(tmp_path: Path) -> None:
+    empty = Workspace.open(tmp_path / "empty", create=True)
+    with TestClient(create_app(empty), base_url="http://127.0.0.1") as client:
+        assert ok(client.get("/api/workspace"))["atlases"] == []
+        for q in ("", "m", "5"):
+            assert ok(client.get("/api/features", params={"q": q}))["rows"] == []
+        assert ok(client.get("/api/features/random")) == []
+        assert ok(client.get("/api/clips"))["clips"] == []
+        assert "no" in refused(client.get("/api/atlases/sae-2/features/1"), 404)
 
 
 def test_the_description_lists_every_endpoint(client: TestClient) -> None:

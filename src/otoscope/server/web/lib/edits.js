@@ -2,12 +2,14 @@
 
 /** @typedef {{ target: string, op: EditItem["op"], value: number, span: [number, number] | null }} EditDraft */
 
-/** What each operation means, and the range of its slider; `relative` values are shares of the feature's maximum. */
+/**
+ * What each operation means, the range of its slider and where it starts; `relative` ones count in the feature's maximum.
+ */
 export const OPS = {
-  scale: { title: "multiply by", min: -4, max: 4, neutral: 1, relative: false },
-  add: { title: "add", min: -2, max: 2, neutral: 0, relative: true },
-  clamp: { title: "hold at", min: 0, max: 2, neutral: 1, relative: true },
-  zero: { title: "switch off", min: 0, max: 0, neutral: 0, relative: false },
+  scale: { title: "multiply by", min: -4, max: 4, start: 0, relative: false },
+  add: { title: "add", min: -2, max: 2, start: 1, relative: true },
+  clamp: { title: "hold at", min: 0, max: 2, start: 1, relative: true },
+  zero: { title: "switch off", min: 0, max: 0, start: 0, relative: false },
 };
 
 /** @param {string} text @returns {EditDraft | null} */
@@ -18,6 +20,9 @@ export function parseEdit(text) {
   const span = from !== undefined && Number(from) < Number(to) ? /** @type {[number, number]} */ ([Number(from), Number(to)]) : null;
   return { target, op: /** @type {EditItem["op"]} */ (op), value: Number(value) || 0, span };
 }
+
+/** The edit that shows a feature best: its highest value added everywhere. @param {FeatureRow} row @returns {EditDraft} */
+export const firstEdit = (row) => ({ target: `${row.atlas}:${row.index}`, op: "add", value: row.max, span: null });
 
 /** @param {EditDraft} edit */
 export function editText({ target, op, value, span }) {

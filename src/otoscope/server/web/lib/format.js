@@ -6,7 +6,11 @@ const whole = new Intl.NumberFormat("en");
 export const count = (value) => whole.format(value);
 
 /** @param {number | null | undefined} value @param {number} [digits] */
-export const decimal = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+export function decimal(value, digits = 2) {
+  if (value === null || value === undefined) return "–";
+  const shown = value.toFixed(digits);
+  return Number(shown) === 0 ? shown.replace("-", "") : shown.replace("-", "−");
+}
 
 /** @param {number} value a share of 1 */
 export function percent(value) {

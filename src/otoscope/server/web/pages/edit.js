@@ -1,7 +1,7 @@
 // Edit: change features while the model listens, and read what it writes then.
 import { html, useEffect, useRef, useState } from "../lib/dom.js";
 import { getJson, postJson, useJson } from "../lib/api.js";
-import { OPS, asPython, editItem, editText, isFeature, parseEdit } from "../lib/edits.js";
+import { OPS, asPython, editItem, editText, firstEdit, isFeature, parseEdit } from "../lib/edits.js";
 import { clipHref, clock, decimal, featureHref, strength } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { address, setParams, usePlace, here, navigate } from "../lib/router.js";
@@ -64,7 +64,7 @@ function Bench({ clip, edits, overview, active }) {
         ${edits.length > 0 && html`<button class="quiet-button" onClick=${() => keep([])}>Remove all</button>`}</div>
       ${edits.map((edit, i) => html`<${EditRow} key=${`${i} ${edit.target}`} edit=${edit} active=${edit === current && edits.length > 1} onChange=${/** @param {Partial<EditDraft>} c */ (c) => change(i, c)}
         onPick=${() => setParams({ on: i || null })} onRemove=${() => keep(edits.filter((_, at) => at !== i))} />`)}
-      <${AddEdit} onAdd=${/** @param {string} target */ (target) => { keep([...edits, { target, op: "scale", value: 0, span: null }]); setParams({ on: edits.length || null }); }} />
+      <${AddEdit} onAdd=${/** @param {EditDraft} edit */ (edit) => { keep([...edits, edit]); setParams({ on: edits.length || null }); }} />
     </section>
     <section class="panel sound"><header class="strip-head"><${PlayButton} sound=${sound} />
         <a href=${clipHref(clip)}>${clip.title}</a>
@@ -120,7 +120,7 @@ function EditRow({ edit: { target, op, value, span }, active, onChange, onPick, 
   /** @param {any} event */
   const choose = (event) => {
     const next = /** @type {EditItem["op"]} */ (event.target.value);
-    onChange({ op: next, value: OPS[next].neutral * (OPS[next].relative ? info?.row.max || 1 : 1) });
+    onChange({ op: next, value: OPS[next].start * (OPS[next].relative ? info?.row.max || 1 : 1) });
   };
   /** @param {any} event */
   const slide = (event) => Number.isFinite(event.target.valueAsNumber) && onChange({ value: event.target.valueAsNumber });
@@ -136,7 +136,7 @@ function EditRow({ edit: { target, op, value, span }, active, onChange, onPick, 
   </div>`;
 }
 
-/** Find a feature to edit. @param {{ onAdd: (target: string) => void }} props */
+/** Find a feature to edit. @param {{ onAdd: (edit: EditDraft) => void }} props */
 function AddEdit({ onAdd }) {
   const [found, setFound] = useState(/** @type {FeatureRow[]} */ ([]));
   const [note, setNote] = useState("");
@@ -155,9 +155,9 @@ function AddEdit({ onAdd }) {
       if (mine === turn.current) setNote(/** @type {Error} */ (error).message);
     }
   };
-  /** @param {string} target */
-  const add = (target) => {
-    onAdd(target);
+  /** @param {EditDraft} edit */
+  const add = (edit) => {
+    onAdd(edit);
     setFound([]);
     if (field.current) field.current.value = "";
   };
@@ -165,12 +165,12 @@ function AddEdit({ onAdd }) {
   const submit = (event) => {
     event.preventDefault();
     const text = field.current?.value.trim() ?? "";
-    if (/^(mel|encoder\.)/.test(text)) add(text.replace(/\s/g, ""));
-    else if (found[0]) add(`${found[0].atlas}:${found[0].index}`);
+    if (/^(mel|encoder\.)/.test(text)) add({ target: text.replace(/\s/g, ""), op: "scale", value: 0, span: null });
+    else if (found[0]) add(firstEdit(found[0]));
   };
   return html`<form class="add-edit" onSubmit=${submit}>
     <label class="field wide"><span>Add an edit</span><input ref=${field} type="search" data-search onInput=${search} placeholder="a sound (m, bird), a feature (sae-2:30) or a site (encoder.2.mlp.post[3,5])" autocomplete="off" /></label>
-    <div class="found" aria-live="polite">${found.map((row) => html`<button type="button" onClick=${() => add(`${row.atlas}:${row.index}`)}><${Chip} label=${row.label} kind=${row.label_kind} /> ${row.atlas}:${row.unit} <span class="quiet">${row.f1 === null ? "" : `F1 ${decimal(row.f1)}`}</span></button>`)}
+    <div class="found" aria-live="polite">${found.map((row) => html`<button type="button" onClick=${() => add(firstEdit(row))}><${Chip} label=${row.label} kind=${row.label_kind} /> ${row.atlas}:${row.unit} <span class="quiet">${row.f1 === null ? "" : `F1 ${decimal(row.f1)}`}</span></button>`)}
       ${note && html`<span class="quiet">${note}</span>`}</div>
   </form>`;
 }

@@ -1,6 +1,7 @@
 // One feature: what it detects, how sure that is, where it fires, how it sounds.
 import { html, useCallback, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
 import { getJson, useJson } from "../lib/api.js";
+import { editText, firstEdit } from "../lib/edits.js";
 import { clipHref, clock, count, decimal, featureAddress, featureHref, percent, strength } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { usePreference } from "../lib/preferences.js";
@@ -109,10 +110,10 @@ function Head({ info }) {
   </header>`;
 }
 
-/** @param {FeatureInfo} info @returns {string} the edit page with this feature turned off, on its strongest clip */
+/** @param {FeatureInfo} info @returns {string} the edit page with this feature added everywhere, on its strongest clip */
 function editHref({ row, examples }) {
   const clip = examples.top[0]?.clip;
-  return address("/edit", { ...(clip ? { clip: clip.id, corpus: clip.corpus } : {}), e: `${featureAddress(row)}*scale*0` });
+  return address("/edit", { ...(clip ? { clip: clip.id, corpus: clip.corpus } : {}), e: editText(firstEdit(row)) });
 }
 
 /** @param {{ info: FeatureInfo }} props */

@@ -32,7 +32,9 @@ export function FeaturesPage() {
   return html`<main class="page features">
     <h1 class="sr">Features</h1>
     <${Filters} params=${params} overview=${overview} />
-    <${Table} key=${query} query=${query} params=${params} />
+    ${overview && !overview.atlases.length
+      ? html`<p class="nothing">This workspace has no atlas yet; <code>otoscope demo</code> or <code>otoscope atlas</code> makes one.</p>`
+      : html`<${Table} key=${query} query=${query} params=${params} />`}
   </main>`;
 }
 
