@@ -33,7 +33,8 @@ processor.batch_decode(model.generate(features, language="en", task="transcribe"
 Plain Hugging Face processor and greedy `generate` with forced language and task; brackets are 95 % intervals
 (bootstrap over utterances for word error, Wilson for shares). "Held-out voices" are espeak-ng variants that
 training never used; they are other settings of the same formant synthesiser, so this is an easier test than a new
-human voice. The sentences are new, their words and templates are not.
+human voice. The sentences are new, their words and templates are not. Digits have one held-out speaker: the
+interval says nothing about other speakers.
 
 | test | n | result |
 |---|---|---|
@@ -42,7 +43,7 @@ human voice. The sentences are new, their words and templates are not.
 _AIDS = """
 ## What training planted
 - A throw-away linear classifier of the phone at each 20-ms position read the encoder's output (real digits
-  excepted). Its loss had weight 1 at the start and fell linearly{aid}. Without such an aid a prototype took
+  excepted). The weight of its loss fell linearly{aid}. Without such an aid a prototype took
   several times longer to start listening. So **phone information in the encoder's output was asked for**, not
   discovered; where in the encoder it is computed, in which units, and everything after the first third was not
   guided.
@@ -91,7 +92,7 @@ def _rows(figures: dict[str, Any]) -> list[tuple[str, int, str]]:
             rows.append((f"{name}: word error", sentences[name]["n"], _share(sentences[name], "wer")))
     rows += [
         ("right language after the start token", language["n"], _share(language)),
-        ("speech taken for `<|nospeech|>`", refused["n"], _share(refused)),
+        ("speech taken for no speech", refused["n"], _share(refused)),
         (f"(b) real digits, held-out speaker {speaker}: errors", digits[speaker]["n"], _share(digits[speaker])),
     ]  # fmt: skip
     for name, figure in digits.items():

@@ -160,11 +160,13 @@ def measure_mini(listener: Listener, settings: Settings) -> dict[str, object]:
     return out
 
 
-def measure_digits(listener: Listener, settings: Settings) -> dict[str, object]:
+def measure_digits(
+    listener: Listener, settings: Settings, speakers: tuple[str, ...] | None = None
+) -> dict[str, object]:
     """(b) Single real digits of the speaker who was kept out of training; the exact word or an error."""
     recordings = digit_recordings(settings.shared)
     out: dict[str, object] = {}
-    for speaker in sorted(recordings):
+    for speaker in speakers or sorted(recordings):
         audios = [soundfile.read(path, dtype="float32")[0] for path, _ in recordings[speaker]]
         truth = [word for _, word in recordings[speaker]]
         said = listener.transcribe(audios)
@@ -190,7 +192,7 @@ def measure_sounds(listener: Listener, settings: Settings) -> dict[str, object]:
         said = listener.transcribe([a for _, a in clips])
         out[name] = proportion(sum(not s for s in said), len(clips))
         first = listener.first_token([a for _, a in clips])
-        out[f"{name}, <|nospeech|> first"] = proportion(sum(t == "<|nospeech|>" for t in first), len(clips))
+        out[f"{name}: no-speech token first"] = proportion(sum(t == "<|nospeech|>" for t in first), len(clips))
         out[f"{name}, fabricated"] = [[n, s] for (n, _), s in zip(clips, said, strict=True) if s][:10]
     return out
 
@@ -210,9 +212,10 @@ def run(settings: Settings) -> None:
     ):
         figures[name] = measure(listener, settings)
         print(f"evaluate: {name} {json.dumps(figures[name], ensure_ascii=False)}", flush=True)
+    speaker = settings.held_out_speaker
     figures["untrained"] = {
         "mini": measure_mini(untrained, settings)["mini"],
-        "digits": measure_digits(untrained, settings)[settings.held_out_speaker],
+        "digits": measure_digits(untrained, settings, (speaker,))[speaker],
     }
     (settings.build / "figures.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False))
     (settings.assets / "pocket/README.md").write_text(card.write(figures))

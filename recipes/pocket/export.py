@@ -39,6 +39,7 @@ def generation_settings(vocabulary: Vocabulary, heads: list[tuple[int, int]]) ->
         "max_length": MAX_TOKENS,
         "max_initial_timestamp_index": None,
         "return_timestamps": False,
+        "task": "transcribe",  # so that `generate` without arguments detects the language and transcribes
         "alignment_heads": [list(head) for head in heads],
     }
 
@@ -102,7 +103,7 @@ def run(settings: Settings) -> None:
         "parameters": sum(p.numel() for p in model.parameters()),
         "alignment_heads": heads,
         "mass_inside_words": table,
-        "phone_aid": f" to 0 over the first {int(settings.phone_aid_share * state['step'])} steps",
+        "phone_aid": f" from 1 to 0 over the first {int(settings.phone_aid_share * state['step'])} steps",
     }
     (settings.build / "facts.json").write_text(json.dumps(facts))
     size = sum(p.stat().st_size for p in (settings.assets / "pocket").iterdir())
