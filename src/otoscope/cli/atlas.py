@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,12 +17,15 @@ from otoscope.cli.options import (
 from otoscope.cli.terminal import number, out, print_json, share, table
 from otoscope.errors import InputError
 
+if TYPE_CHECKING:
+    from otoscope.workspace import Workspace
+
 
 def run(
     dictionary: DictionaryOption = None,
     corpus: CorpusOption = None,
     store: Annotated[
-        str | None, typer.Option("--store", metavar="NAME", help="The store (default: the corpus' own).")
+        str | None, typer.Option("--store", metavar="NAME", help="The store (default: the one with its site).")
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Its name (default: the dictionary's).")
@@ -39,15 +42,11 @@ def run(
     if dictionary is None:
         _list(folder, json)
         return
-    folder.dictionary(dictionary)
-    stores = folder.names("stores")
-    store = store or corpus or (stores[0] if len(stores) == 1 else None)
-    if store is None:
-        raise InputError(f"There are several stores ({', '.join(stores)}); choose one with --store or --corpus.")
-    folder.store(store)
+    store = store or _store_for(folder, folder.dictionary(dictionary).site, corpus)
+    corpus = corpus or str(folder.store(store).meta["corpus"])
     from otoscope.workspace import atlas_stage
 
-    outcome = atlas_stage(folder, store, dictionary, corpus or store, name or dictionary, seed=seed)
+    outcome = atlas_stage(folder, store, dictionary, corpus, name or dictionary, seed=seed)
     atlas = folder.atlas(outcome.name)
     if json:
         print_json({**outcome.to_json(), "features": len(atlas.features), "labels": atlas.labels})
@@ -59,10 +58,19 @@ def run(
     )
 
 
-def _list(folder: object, json: bool) -> None:
-    from otoscope.workspace import Workspace
+def _store_for(folder: Workspace, site: str, corpus: str | None) -> str:
+    """The one store that holds the site (of the corpus, if one is asked for)."""
+    stores = {name: folder.store(name) for name in folder.names("stores")}
+    fitting = [name for name, store in stores.items() if site in store.sites and corpus in (None, store.meta["corpus"])]
+    if len(fitting) == 1:
+        return fitting[0]
+    what = f"{site} over the corpus {corpus!r}" if corpus else site
+    if not fitting:
+        raise InputError(f"No store holds {what}; harvest it first (`otoscope harvest --site {site}`).")
+    raise InputError(f"Several stores hold {what} ({', '.join(fitting)}); choose one with --store.")
 
-    assert isinstance(folder, Workspace)
+
+def _list(folder: Workspace, json: bool) -> None:
     rows = []
     for name in folder.names("atlases"):
         atlas = folder.atlas(name)

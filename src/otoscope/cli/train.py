@@ -56,7 +56,7 @@ def run(
     layer = next((part for part in site.split(".") if part.isdecimal()), "")
     name = name or as_name(f"{'sae' if kind == 'topk' else kind}-{layer}")
     plan = DictionaryPlan(name, site, kind, features, k, steps, batch_size, lr)
-    held = held_out_split(folder, store)
+    held = held_out_split(folder, str(source.meta["corpus"]))
     outcome = train_stage(folder, store, plan, seed=seed, clips=None if everything else held.fit)
     figures: dict[str, Any] = dictionary_figures(folder, store, folder.dictionary(name), held)
     if json:

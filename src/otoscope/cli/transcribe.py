@@ -17,7 +17,6 @@ from otoscope.cli.options import (
     workspace_if_any,
 )
 from otoscope.cli.terminal import escape, number, out, print_json
-from otoscope.errors import OtoscopeError
 
 
 def run(
@@ -41,12 +40,7 @@ def run(
     speech_model = open_model(model, folder, device, dtype)
     rows: list[dict[str, Any]] = []
     for file, clip in zip(files, clips, strict=True):
-        try:
-            transcript = speech_model.transcribe(clip, language=language)
-        except OtoscopeError:
-            if rows and not json:
-                out().file.flush()
-            raise
+        transcript = speech_model.transcribe(clip, language=language)
         if json:
             rows.append(
                 {

@@ -66,7 +66,8 @@ def corpus_stage(workspace: Workspace, source: Corpus, name: str) -> StageOutcom
     """Save `source` as the workspace's corpus `name`."""
     from otoscope.audio import Corpus
 
-    inputs = {"corpus": source.fingerprint, "name": name}
+    places = [os.path.abspath(clip.source) for clip in source if isinstance(clip.source, Path)]
+    inputs = {"corpus": source.fingerprint, "name": name, "places": _digest(places)}
 
     def save(folder: Path) -> None:
         Corpus(name, source).save(folder)
