@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -101,7 +102,7 @@ def train(
         "batch_size": batch_size,
         "lr": default_learning_rate(spec.n_features) if lr is None else lr,
         "seed": seed,
-        "clips": None if clips is None else sorted(clips),
+        "clips": _clips_trained_on(clips),
         "store": store.fingerprint,
     }
     folder = None if to is None else Path(to)
@@ -109,7 +110,7 @@ def train(
         return _finished(folder, settings)
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     plan = TrainingPlan(store.d(site), steps, steps * min(batch_size, n_frames), seed, chosen)
-    run = _Run(store, spec.learner(plan), settings, plan, folder)
+    run = _Run(store, spec.learner(plan), settings, plan, folder, clips)
     last = run.go(progress)
     return run.finish(spec, last)
 
@@ -163,14 +164,10 @@ class _Run:
         settings: dict[str, Any],
         plan: TrainingPlan,
         folder: Path | None,
+        clips: Collection[str] | None,
     ) -> None:
-        self.store, self.learner, self.settings, self.plan, self.folder = (
-            store,
-            learner,
-            settings,
-            plan,
-            folder,
-        )
+        self.store, self.learner, self.settings = store, learner, settings
+        self.plan, self.folder, self.clips = plan, folder, clips
         self.site: str = settings["site"]
         self.mean = torch.as_tensor(store.mean(self.site), dtype=torch.float64)
         self.scale = float(store.scale(self.site))
@@ -201,7 +198,7 @@ class _Run:
 
     def _batches(self, count: int) -> Iterator[Tensor]:
         """Yield `count` batches from the place where the run is, epoch after epoch."""
-        size, seed, clips = self.settings["batch_size"], self.settings["seed"], self.settings["clips"]
+        size, seed, clips = self.settings["batch_size"], self.settings["seed"], self.clips
         while count > 0:
             source = self.store.batches(self.site, size, seed=seed, epoch=self.epoch, clips=clips)
             for x in islice(source, self.batch, None):
@@ -275,6 +272,14 @@ def _site(store: FrameSource, site: str | None) -> str:
         close = nearest(str(site), sites) or f"; it has {', '.join(sites)}"
         raise InputError(f"The store has no site {str(site)!r}{close}")
     return str(site)
+
+
+def _clips_trained_on(clips: Collection[str] | None) -> dict[str, Any] | None:
+    """What the settings keep of the choice of clips: enough to notice another choice, however many there are."""
+    if clips is None:
+        return None
+    listed = "\n".join(sorted(clips))
+    return {"count": len(clips), "sha256": hashlib.sha256(listed.encode()).hexdigest()}
 
 
 def _count_frames(store: FrameSource, clips: Collection[str] | None) -> int:
