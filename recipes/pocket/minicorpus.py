@@ -56,7 +56,7 @@ def _spoken(rng: random.Random, text: str, voice: str, language: str) -> Clip:
     attributes = {"kind": "speech", "accent": accent.split("/")[1].lower(), "variant": variant}
     attributes |= {name: str(value) for name, value in prosody.items()}
     tiers = {"words": _shift(said.words, lead_s), "phones": _shift(said.phones, lead_s)}
-    return Clip("", audio, text, f"{accent.split('/')[1].lower()}+{variant}", language, attributes, tiers)
+    return Clip("", audio, text, variant.lower(), language, attributes, tiers)
 
 
 def _choose(candidates: list[Clip], n: int) -> list[Clip]:

@@ -51,6 +51,7 @@ def test_clips_decode_to_their_length_and_checksum(assets: Path, clips: list[Row
 def test_every_speaker_is_held_out_of_training(clips: list[Row]) -> None:
     speech = [c for c in clips if c["attributes"]["kind"] == "speech"]
     assert {c["attributes"]["variant"] for c in speech} == HELD_OUT
+    assert all(c["speaker"] == c["attributes"]["variant"].lower() for c in speech)  # one voice in all its accents
     assert Counter(c["language"] for c in speech) == {"en": 450, "es": 20}
     assert sum(c["attributes"]["accent"] == "en-029" for c in speech) >= 20
 
