@@ -56,6 +56,25 @@ def _interrupt(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("small_plan")
+def test_it_serves_at_the_end_and_ctrl_c_is_no_failure(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[Path, int]] = []
+
+    def serve(workspace: Workspace, host: str, port: int, open_browser: bool) -> None:
+        print("listening")
+        served.append((workspace.folder, port))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("otoscope.server.serve", serve)
+    done = otoscope("demo", "--corpus", few, "--workspace", tmp_path / "ws", "--port", "0", "--json")
+    assert done.code == 0
+    assert done.json["corpus"] == "few"
+    assert served == [(tmp_path / "ws", 0)]
+    assert otoscope("serve", "--workspace", tmp_path / "ws", "--port", "0").code == 0
+
+
 @pytest.mark.shared
 def test_the_whole_demo_on_real_recordings(shared: Path, tmp_path: Path) -> None:
     words = ("--no-serve", "--workspace", tmp_path / "ws", "--json")

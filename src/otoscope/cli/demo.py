@@ -16,6 +16,7 @@ from otoscope.cli.options import (
     SeedOption,
     WorkspaceOption,
 )
+from otoscope.cli.serve import serve_until_stopped
 from otoscope.cli.terminal import duration, err, number, out, print_json, share, table
 
 if TYPE_CHECKING:
@@ -63,10 +64,8 @@ def run(
     else:
         show(summary, folder)
     if serve:
-        from otoscope.server import serve as serve_app
-
         with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
-            serve_app(folder, host, port, open_browser)
+            serve_until_stopped(folder, host, port, open_browser)
 
 
 def make_plan(model: SpeechModel, clips: Corpus, seed: int) -> Plan:

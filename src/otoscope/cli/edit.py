@@ -19,7 +19,7 @@ from otoscope.cli.options import (
     open_model,
     workspace_if_any,
 )
-from otoscope.cli.terminal import escape, out, print_json, table
+from otoscope.cli.terminal import escape, number, out, print_json, table
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -240,8 +240,8 @@ def show(changes: Sequence[Change], base: Transcript, edited: Transcript, rows: 
         text = row["text"].strip() or "␣"
         listing.add_row(
             escape(text) if row["kept"] else f"[yellow]{escape(text)}[/]",
-            f"{row['log_prob']:.2f}",
-            f"{row['edited_log_prob']:.2f}",
+            number(row["log_prob"]),
+            number(row["edited_log_prob"]),
             _delta(row["delta"]),
             "" if row["kept"] else "[yellow]no longer written[/]",
         )

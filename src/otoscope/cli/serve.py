@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import contextlib
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from otoscope.cli.options import WorkspaceOption, open_workspace
+
+if TYPE_CHECKING:
+    from otoscope.workspace import Workspace
 
 
 def run(
@@ -18,7 +22,12 @@ def run(
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser window.")] = True,
 ) -> None:
     """Open the browser app: see, hear and edit features."""
-    folder = open_workspace(workspace)
+    serve_until_stopped(open_workspace(workspace), host, port, open_browser)
+
+
+def serve_until_stopped(folder: Workspace, host: str, port: int, open_browser: bool) -> None:
+    """Serve until Ctrl-C, which is how a server is meant to end."""
     from otoscope.server import serve
 
-    serve(folder, host, port, open_browser)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(folder, host, port, open_browser)

@@ -85,7 +85,7 @@ def number(value: Any, digits: int = 2) -> str:
     """Print a figure, or `–` where there is none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)) or value != value:
         return "–"
-    return f"{value:,.{digits}f}"
+    return f"{round(float(value), digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
 
 
 def share(value: Any) -> str:
