@@ -19,7 +19,10 @@ import { HomePage } from "./pages/home.js";
 const PAGES = [
   [/^\/$/, () => ({ page: HomePage, title: "" })],
   [/^\/features\/?$/, () => ({ page: FeaturesPage, title: "Features" })],
-  [/^\/feature\/(.+):(\d+)\/?$/, ([, atlas, index]) => ({ page: FeaturePage, title: `${atlas}:${index}`, props: { atlas, index: Number(index) } })],
+  [
+    /^\/feature\/(.+):(\d+)\/?$/,
+    ([, atlas, index]) => ({ page: FeaturePage, title: `${atlas}:${index}`, props: { atlas, index: Number(index) } }),
+  ],
   [/^\/clips\/?$/, () => ({ page: ClipsPage, title: "Clips" })],
   [/^\/clip\/(.+)$/, ([, id]) => ({ page: ClipPage, title: id, props: { id } })],
   [/^\/edit\/?$/, () => ({ page: EditPage, title: "Edit" })],
@@ -90,10 +93,12 @@ function Header({ onHelp, path }) {
 function QuickSearch() {
   const submit = /** @param {SubmitEvent} event */ (event) => {
     event.preventDefault();
-    const field = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements.namedItem("q"));
+    const field = /** @type {HTMLInputElement} */ (
+      /** @type {HTMLFormElement} */ (event.target).elements.namedItem("q")
+    );
     navigate(address("/features", { q: field.value.trim() }));
   };
-  return html`<form class="quick" role="search" onSubmit=${submit}>
+  return html`<form class="quick" role="search" aria-label="Features" onSubmit=${submit}>
     <input name="q" type="search" data-search placeholder="m, seven, bird…" aria-label="Search features" autocomplete="off" /></form>`;
 }
 

@@ -95,7 +95,11 @@ const answers = new Map();
  * @returns {Loaded}
  */
 export function useJson(url) {
-  const [state, setState] = useState(() => ({ url, data: url ? answers.get(url) : null, error: /** @type {Error | null} */ (null) }));
+  const [state, setState] = useState(() => ({
+    url,
+    data: url ? answers.get(url) : null,
+    error: /** @type {Error | null} */ (null),
+  }));
   useEffect(() => {
     if (!url) return;
     const stop = new AbortController();
@@ -112,5 +116,9 @@ export function useJson(url) {
     );
     return () => stop.abort();
   }, [url]);
-  return { data: state.data, error: state.url === url ? state.error : null, loading: state.url !== url || (!state.data && !state.error) };
+  return {
+    data: state.data,
+    error: state.url === url ? state.error : null,
+    loading: state.url !== url || (!state.data && !state.error),
+  };
 }

@@ -17,12 +17,16 @@ const tables = new Map();
 export function colourTable(name) {
   const kept = tables.get(name);
   if (kept) return kept;
-  const stops = (STOPS[name] ?? STOPS.viridis).split(" ").map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+  const stops = (STOPS[name] ?? STOPS.viridis)
+    .split(" ")
+    .map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
   const table = new Uint32Array(256);
   for (let i = 0; i < 256; i++) {
     const at = (i / 255) * (stops.length - 1);
     const low = Math.min(Math.floor(at), stops.length - 2);
-    const [r, g, b] = [0, 1, 2].map((c) => Math.round(stops[low][c] + (stops[low + 1][c] - stops[low][c]) * (at - low)));
+    const [r, g, b] = [0, 1, 2].map((c) =>
+      Math.round(stops[low][c] + (stops[low + 1][c] - stops[low][c]) * (at - low)),
+    );
     table[i] = (0xff << 24) | (b << 16) | (g << 8) | r;
   }
   tables.set(name, table);

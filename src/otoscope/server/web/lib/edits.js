@@ -17,7 +17,10 @@ export function parseEdit(text) {
   const match = /^(.+)\*(zero|scale|add|clamp)\*(-?[\d.]+(?:e-?\d+)?)(?:@([\d.]+)-([\d.]+))?$/.exec(text);
   if (!match) return null;
   const [, target, op, value, from, to] = match;
-  const span = from !== undefined && Number(from) < Number(to) ? /** @type {[number, number]} */ ([Number(from), Number(to)]) : null;
+  const span =
+    from !== undefined && Number(from) < Number(to)
+      ? /** @type {[number, number]} */ ([Number(from), Number(to)])
+      : null;
   return { target, op: /** @type {EditItem["op"]} */ (op), value: Number(value) || 0, span };
 }
 
@@ -38,7 +41,11 @@ export const isFeature = (target) => /:\d+$/.test(target);
 /** @param {EditDraft} edit @returns {EditItem} */
 export function editItem({ target, op, value, span }) {
   const units = /^(.+)\[([\d,\s]+)\]$/.exec(target);
-  const what = isFeature(target) ? { feature: target } : units ? { site: units[1], units: units[2].split(",").map(Number) } : { site: target };
+  const what = isFeature(target)
+    ? { feature: target }
+    : units
+      ? { site: units[1], units: units[2].split(",").map(Number) }
+      : { site: target };
   return { ...what, op, value, ...(span ? { time_s: span } : {}) };
 }
 
@@ -50,7 +57,8 @@ export function asPython(clip, edits, workspace) {
     const when = span ? `time_s=(${span[0].toFixed(2)}, ${span[1].toFixed(2)})` : "";
     const number = op === "zero" ? "" : String(round(value));
     const feature = /^(.+):(\d+)$/.exec(target);
-    if (feature) return `    workspace.dictionary_of(${quoted(feature[1])}).feature(${feature[2]}).${op}(${[number, when].filter(Boolean).join(", ")}),`;
+    if (feature)
+      return `    workspace.dictionary_of(${quoted(feature[1])}).feature(${feature[2]}).${op}(${[number, when].filter(Boolean).join(", ")}),`;
     const { site, units } = editItem({ target, op, value, span });
     const columns = units ? `units=(${units.join(", ")},)` : "";
     return `    oto.Edit.${op}(${[quoted(site ?? ""), number, columns, when].filter(Boolean).join(", ")}),`;
@@ -60,7 +68,9 @@ export function asPython(clip, edits, workspace) {
     "",
     `workspace = oto.Workspace.open(${quoted(workspace)})`,
     "model = workspace.model()",
-    uploaded ? `clip = oto.Clip.from_file("your-recording.wav")` : `clip = workspace.corpus(${quoted(clip.corpus)})[${quoted(clip.id)}]`,
+    uploaded
+      ? `clip = oto.Clip.from_file("your-recording.wav")`
+      : `clip = workspace.corpus(${quoted(clip.corpus)})[${quoted(clip.id)}]`,
     "edits = [",
     ...lines,
     "]",

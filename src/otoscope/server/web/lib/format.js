@@ -48,4 +48,5 @@ export function clipHref(clip, params = {}) {
 }
 
 /** @param {string | null} label @param {string | null} kind */
-export const labelText = (label, kind) => (label === null ? "" : kind === "phone" ? `/${label}/` : label.replaceAll("_", " "));
+export const labelText = (label, kind) =>
+  label === null ? "" : kind === "phone" ? `/${label}/` : label.replaceAll("_", " ");

@@ -58,7 +58,9 @@ export function address(path, params = {}) {
 
 /** @param {string} text */
 function escapePart(text) {
-  return encodeURIComponent(text).replace(/%(3A|2C|2F|40|3B)/g, (code) => decodeURIComponent(code)).replace(/%20/g, "+");
+  return encodeURIComponent(text)
+    .replace(/%(3A|2C|2F|40|3B)/g, (code) => decodeURIComponent(code))
+    .replace(/%20/g, "+");
 }
 
 /** @returns {Place} the current address; the component is drawn again when it changes */
@@ -76,7 +78,15 @@ export function usePlace() {
 export function catchLinks() {
   addEventListener("popstate", announce);
   document.addEventListener("click", (event) => {
-    if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    if (
+      event.defaultPrevented ||
+      event.button !== 0 ||
+      event.metaKey ||
+      event.ctrlKey ||
+      event.shiftKey ||
+      event.altKey
+    )
+      return;
     const link = event.target instanceof Element ? event.target.closest("a") : null;
     if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
     if (link.pathname.startsWith("/api/") || link.getAttribute("href")?.startsWith("#")) return;

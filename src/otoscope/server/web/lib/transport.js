@@ -81,14 +81,15 @@ class Transport extends EventTarget {
     const url = clipUrl(sound.clip, "audio", { start_s: start_s.toFixed(4), end_s: end_s.toFixed(4) });
     const kept = this.#buffers.get(url);
     if (kept) return kept;
-    const loading = fetch(url)
-      .then(async (answer) => {
-        if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.error ?? "The sound could not be loaded.");
-        return this.context.decodeAudioData(await answer.arrayBuffer());
-      });
+    const loading = fetch(url).then(async (answer) => {
+      if (!answer.ok)
+        throw new Error((await answer.json().catch(() => null))?.error ?? "The sound could not be loaded.");
+      return this.context.decodeAudioData(await answer.arrayBuffer());
+    });
     this.#buffers.set(url, loading);
     loading.catch(() => this.#buffers.delete(url));
-    if (this.#buffers.size > BUFFERS_KEPT) this.#buffers.delete(/** @type {string} */ (this.#buffers.keys().next().value));
+    if (this.#buffers.size > BUFFERS_KEPT)
+      this.#buffers.delete(/** @type {string} */ (this.#buffers.keys().next().value));
     return loading;
   }
 

@@ -11,10 +11,22 @@ export function ApiPage() {
     <p>Everything these pages show comes from this API, on this machine only. The full description is <a href="/api/openapi.json" target="_blank" rel="noopener">openapi.json</a>.
       Errors are JSON with one sentence under <code>error</code>.</p>
     <${Problem} error=${error} />
-    ${data && Object.entries(data.paths).flatMap(([path, methods]) =>
-      Object.entries(/** @type {Record<string, any>} */ (methods)).map(([method, { description, summary, parameters = [] }]) => html`<section class="panel endpoint">
+    ${
+      data &&
+      Object.entries(data.paths).flatMap(([path, methods]) =>
+        Object.entries(/** @type {Record<string, any>} */ (methods)).map(
+          ([method, { description, summary, parameters = [] }]) => html`<section class="panel endpoint">
         <h2><span class="method">${method.toUpperCase()}</span> <code>${path}</code></h2><p>${description ?? summary}</p>
-        ${parameters.length > 0 && html`<table class="plain"><tbody>${parameters.map((/** @type {Parameter} */ { name, description: what, required, schema }) => html`<tr>
-          <td><code>${name}</code></td><td>${required ? "required" : ""}</td><td>${what ?? schema?.description ?? schema?.enum?.join(", ") ?? schema?.type ?? ""}</td></tr>`)}</tbody></table>`}</section>`))}
+        ${
+          parameters.length > 0 &&
+          html`<table class="plain"><tbody>${parameters.map(
+            (/** @type {Parameter} */ { name, description: what, required, schema }) => html`<tr>
+          <td><code>${name}</code></td><td>${required ? "required" : ""}</td>
+            <td>${what ?? schema?.description ?? schema?.enum?.join(", ") ?? schema?.type ?? ""}</td></tr>`,
+          )}</tbody></table>`
+        }</section>`,
+        ),
+      )
+    }
   </main>`;
 }

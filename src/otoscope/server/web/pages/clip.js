@@ -23,7 +23,8 @@ export function ClipPage({ id }) {
   const { params } = usePlace();
   const { data, error } = useJson(address(`/api/clips/${encodeURIComponent(id)}`, { corpus: params.get("corpus") }));
   const clip = /** @type {ClipInfo | null} */ (data);
-  if (error) return html`<main class="page narrow"><h1>${id}</h1><${Problem} error=${error} />
+  if (error)
+    return html`<main class="page narrow"><h1>${id}</h1><${Problem} error=${error} />
     <${AudioInput} onClip=${/** @param {ClipInfo} made */ (made) => navigate(clipHref(made))} /></main>`;
   if (!clip) return html`<main class="page"><p class="quiet" role="status">Loading ${id}…</p></main>`;
   return html`<${Shown} clip=${clip} params=${params} />`;
@@ -46,7 +47,8 @@ function Shown({ clip, params }) {
   const whole = /** @type {[number, number]} */ ([0, Math.min(clip.duration_s, MAX_VIEW_S)]);
   const view = parseSpan(params.get("view")) ?? whole;
   const selection = parseSpan(params.get("t"));
-  const atlas = params.get("atlas") ?? overview?.atlases[0]?.name ?? null;
+  const sparse = overview?.atlases.find(({ kind }) => kind !== "neurons") ?? overview?.atlases[0];
+  const atlas = params.get("atlas") ?? sparse?.name ?? null;
   const pinned = (params.get("f") ?? "").split(",").filter(Boolean);
   const sound = {
     key: `clip ${clip.id}`,
@@ -86,12 +88,15 @@ function Shown({ clip, params }) {
     <header class="clip-head">
       <${PlayButton} sound=${sound} label="the clip" />
       <div><h1>${clip.title}</h1>
-        <p class="quiet">${[clip.id !== clip.title && clip.id, clip.corpus, clip.speaker, duration(clip.duration_s)].filter(Boolean).join(" · ")}</p></div>
+        <p class="quiet">${[clip.id !== clip.title && clip.id, clip.corpus, clip.speaker, duration(clip.duration_s)].filter(Boolean).join(" · ")}</p>
+          </div>
       <div class="tools">
         <button class="icon" onClick=${() => zoom(0.5)} aria-label="Zoom in" title="Zoom in"><${Icon} name="plus" /></button>
         <button class="icon" onClick=${() => zoom(2)} disabled=${!zoomed} aria-label="Zoom out" title="Zoom out"><${Icon} name="minus" /></button>
-        <button class="icon" onClick=${() => look(view[0] - move, view[1] - move)} disabled=${view[0] <= 0} aria-label="Earlier" title="Earlier"><${Icon} name="left" /></button>
-        <button class="icon" onClick=${() => look(view[0] + move, view[1] + move)} disabled=${view[1] >= clip.duration_s - 0.01} aria-label="Later" title="Later"><${Icon} name="right" /></button>
+        <button class="icon" onClick=${() => look(view[0] - move, view[1] - move)} disabled=${view[0] <= 0} aria-label="Earlier" title="Earlier">
+          <${Icon} name="left" /></button>
+        <button class="icon" onClick=${() => look(view[0] + move, view[1] + move)} disabled=${view[1] >= clip.duration_s - 0.01} aria-label="Later" title="Later">
+          <${Icon} name="right" /></button>
         ${selection && html`<button onClick=${() => look(selection[0], selection[1])}>Zoom to selection</button>`}
         <a class="button" href=${clipUrl(clip, "audio")} download=${`${clip.id}.wav`}><${Icon} name="down" /> WAV</a>
         <a class="button primary" href=${address("/edit", { clip: clip.id, corpus: clip.corpus })}><${Icon} name="edit" /> Edit</a>
@@ -102,12 +107,15 @@ function Shown({ clip, params }) {
       <div class="gutter-row"><span class="gutter quiet">${clock(view[0])}</span>
         <div><${Strip} id=${sound.key} clip=${clip} start_s=${view[0]} end_s=${view[1]} wave melHeight=${150} selection=${selection}
           onSelect=${/** @param {[number, number] | null} chosen */ (chosen) => setParams({ t: spanText(chosen) })} /></div></div>
-      <p class="under quiet"><span>${selection ? `selected ${clock(selection[0])} – ${clock(selection[1])}` : "click to play from there, drag to select"}</span>
+      <p class="under quiet">
+        <span>${selection ? `selected ${clock(selection[0])} – ${clock(selection[1])}` : "click to play from there, drag to select"}</span>
         <button class="link" aria-expanded=${table} onClick=${() => setTable(!table)}>read as table</button></p>
       ${table && html`<${StripTable} clip=${clip} start_s=${view[0]} end_s=${view[1]} lane=${null} />`}
       <${Strongest} clip=${clip} atlas=${atlas} atlases=${overview?.atlases ?? []} pinned=${pinned} view=${view} />
     </section>
-    <section class="again"><${AudioInput} hint="Another recording" onClip=${/** @param {ClipInfo} made */ (made) => navigate(clipHref(made))} /></section>
+    <section class="again">
+      <${AudioInput} hint="Another recording" onClip=${/** @param {ClipInfo} made */ (made) => navigate(clipHref(made))} />
+      </section>
   </main>`;
 }
 
@@ -117,22 +125,29 @@ function Written({ clip }) {
   const transcript = /** @type {TranscriptInfo | null} */ (data);
   return html`<section class="panel written"><h2>The model writes</h2><${Problem} error=${error} />
     ${loading && html`<p class="quiet" role="status">Listening…</p>`}
-    ${transcript && html`<${Tokens} tokens=${transcript.tokens} />
+    ${
+      transcript &&
+      html`<${Tokens} tokens=${transcript.tokens} />
       <p class="quiet">${transcript.language ? `language ${transcript.language} · ` : ""}${transcript.avg_log_prob === null ? "" : `mean log p ${decimal(transcript.avg_log_prob, 3)} per token · `}no-speech probability ${percent(transcript.no_speech_prob ?? 0)}
-        ${clip.text && ` · said: “${clip.text}”`}</p>`}</section>`;
+        ${clip.text && ` · said: “${clip.text}”`}</p>`
+    }</section>`;
 }
 
 /** @param {{ clip: ClipInfo, atlas: string | null, atlases: AtlasSummary[], pinned: string[], view: [number, number] }} props */
 function Strongest({ clip, atlas, atlases, pinned, view }) {
   const { data, error } = useJson(atlas ? clipUrl(clip, "top", { atlas, limit: N_TOP }) : null);
   const peaks = /** @type {PeakInfo[] | null} */ (data);
-  if (!atlases.length) return html`<p class="quiet">No atlas yet, so no features to show; <code>otoscope demo</code> builds two.</p>`;
+  if (!atlases.length)
+    return html`<p class="quiet">No atlas yet, so no features to show; <code>otoscope demo</code> builds two.</p>`;
   const shown = [
     ...pinned.map((feature) => ({ feature, peak: /** @type {PeakInfo | undefined} */ (undefined) })),
-    ...(peaks ?? []).map((peak) => ({ feature: featureAddress(peak.feature), peak })).filter(({ feature }) => !pinned.includes(feature)),
+    ...(peaks ?? [])
+      .map((peak) => ({ feature: featureAddress(peak.feature), peak }))
+      .filter(({ feature }) => !pinned.includes(feature)),
   ];
   return html`<div class="strongest"><div class="heading"><h2>Strongest features</h2>
-      <label>of <select value=${atlas} onChange=${/** @param {any} e */ (e) => setParams({ atlas: e.target.value })}>${atlases.map(({ name, site }) => html`<option value=${name} selected=${name === atlas}>${name} · ${site}</option>`)}</select></label></div>
+      <label>of <select value=${atlas} onChange=${/** @param {any} e */ (e) => setParams({ atlas: e.target.value })}>${atlases.map(({ name, site }) => html`<option value=${name} selected=${name === atlas}>${name} · ${site}</option>`)}</select>
+        </label></div>
     <${Problem} error=${error} />
     ${!peaks && !error && html`<p class="quiet" role="status">Looking…</p>`}
     ${shown.map(({ feature, peak }) => html`<${FeatureLane} key=${feature} clip=${clip} feature=${feature} peak=${peak} view=${view} />`)}
@@ -141,14 +156,21 @@ function Strongest({ clip, atlas, atlases, pinned, view }) {
 
 /** @param {{ clip: ClipInfo, feature: string, peak?: PeakInfo, view: [number, number] }} props */
 function FeatureLane({ clip, feature, peak, view: [start_s, end_s] }) {
-  const { value: lane, error } = useGrid(clipUrl(clip, "lane", { start_s: start_s.toFixed(2), end_s: end_s.toFixed(2) }, [feature]), (grid) => laneOf(grid, 0));
+  const { value: lane, error } = useGrid(
+    clipUrl(clip, "lane", { start_s: start_s.toFixed(2), end_s: end_s.toFixed(2) }, [feature]),
+    (grid) => laneOf(grid, 0),
+  );
   const [, atlas, index] = /** @type {RegExpExecArray} */ (/^(.*):(\d+)$/.exec(feature) ?? ["", feature, "0"]);
   const highest = lane ? lane.values.reduce((most, value) => Math.max(most, value), 0) : 0;
   return html`<div class="gutter-row lane-row">
     <a class="gutter" href=${featureHref({ atlas, index: Number(index) })}>${peak ? html`<${Chip} label=${peak.feature.label} kind=${peak.feature.label_kind} />` : html`<span class="chip pinned">pinned</span>`}
       <span class="quiet">${atlas}:${peak?.feature.unit ?? index}</span></a>
-    <div class="lane-box">${error ? html`<${Problem} error=${error} />` : html`<${Lane} lane=${lane} top=${peak ? peak.value / peak.share : highest || 1} start_s=${start_s} end_s=${end_s} height=${22} look="heat"
-        label=${`activation of ${feature}, highest ${strength(highest)}`} />`}
+    <div class="lane-box">${
+      error
+        ? html`<${Problem} error=${error} />`
+        : html`<${Lane} lane=${lane} top=${peak ? peak.value / peak.share : highest || 1} start_s=${start_s} end_s=${end_s} height=${22} look="heat"
+        label=${`activation of ${feature}, highest ${strength(highest)}`} />`
+    }
       <${Cursor} id=${`clip ${clip.id}`} start_s=${start_s} end_s=${end_s} /></div>
   </div>`;
 }

@@ -35,8 +35,10 @@ export function FeaturePage({ atlas, index }) {
     },
     [info, atlas, index],
   );
-  if (error) return html`<main class="page narrow"><h1>${atlas}:${index}</h1><${Problem} error=${error} /><p><a href="/features">All features</a></p></main>`;
-  if (!info || loading) return html`<main class="page"><p class="quiet" role="status">Loading ${atlas}:${index}…</p></main>`;
+  if (error)
+    return html`<main class="page narrow"><h1>${atlas}:${index}</h1><${Problem} error=${error} /><p><a href="/features">All features</a></p></main>`;
+  if (!info || loading)
+    return html`<main class="page"><p class="quiet" role="status">Loading ${atlas}:${index}…</p></main>`;
   return html`<${Shown} info=${info} />`;
 }
 
@@ -67,7 +69,8 @@ function Shown({ info }) {
             <div><dt>over</dt><dd>${info.corpus}, ${count(info.n_frames)} frames</dd></div>
           </dl></section>
         <section class="panel"><h2>Test on your sound</h2><${TestClip} row=${row} id=${params.get("test")} />
-          <${AudioInput} onClip=${/** @param {ClipInfo} clip */ (clip) => setParams({ test: clip.id })} hint="Drop a recording: where does this feature fire?" /></section>
+          <${AudioInput} onClip=${/** @param {ClipInfo} clip */ (clip) => setParams({ test: clip.id })} hint="Drop a recording: where does this feature fire?" />
+            </section>
       </aside>
       <${Examples} info=${info} tab=${tab} span_s=${span_s} active=${Number(params.get("x") ?? 0)} />
     </div>
@@ -92,15 +95,23 @@ function Head({ info }) {
   };
   useKeys({ s: star, e: () => navigate(edit) }, [own, starred, edit]);
   return html`<header class="feature-head">
-    <div class="title"><h1><${Chip} label=${row.label} kind=${row.label_kind} large /> <span class="address">${row.atlas}:<b>${row.unit}</b></span></h1>
-      ${row.label !== null && html`<p class="sure"><${F1Bar} score=${row} /> <span class="quiet">${decimal(row.f1_low)} – ${decimal(row.f1_high)} on held-out voices</span></p>`}
+    <div class="title"><h1>
+      <${Chip} label=${row.label} kind=${row.label_kind} large /> <span class="address">${row.atlas}:<b>${row.unit}</b></span>
+      </h1>
+      ${row.label !== null && html`<p class="sure">
+        <${F1Bar} score=${row} /> <span class="quiet">${decimal(row.f1_low)} – ${decimal(row.f1_high)} on held-out voices</span>
+        </p>`}
       ${row.dead && html`<p class="badge">dead: never fires over ${info.corpus}</p>`}
       ${row.density > 0.2 && html`<p class="badge">dense: fires in ${percent(row.density)} of frames</p>`}</div>
     <div class="tools">
-      <button class="icon" disabled=${previous === null} onClick=${() => go(previous)} title="Previous feature ([)" aria-label="Previous feature"><${Icon} name="left" /></button>
-      <button class="icon" onClick=${() => void toRandom(row.atlas)} title="A random feature (R)" aria-label="A random feature"><${Icon} name="dice" /></button>
-      <button class="icon" disabled=${next === null} onClick=${() => go(next)} title="Next feature (])" aria-label="Next feature"><${Icon} name="right" /></button>
-      <button class=${`icon ${starred ? "on" : ""}`} onClick=${star} aria-pressed=${starred} title="Star (S)" aria-label="Star"><${Icon} name=${starred ? "starred" : "star"} /></button>
+      <button class="icon" disabled=${previous === null} onClick=${() => go(previous)} title="Previous feature ([)" aria-label="Previous feature">
+        <${Icon} name="left" /></button>
+      <button class="icon" onClick=${() => void toRandom(row.atlas)} title="A random feature (R)" aria-label="A random feature">
+        <${Icon} name="dice" /></button>
+      <button class="icon" disabled=${next === null} onClick=${() => go(next)} title="Next feature (])" aria-label="Next feature">
+        <${Icon} name="right" /></button>
+      <button class=${`icon ${starred ? "on" : ""}`} onClick=${star} aria-pressed=${starred} title="Star (S)" aria-label="Star">
+        <${Icon} name=${starred ? "starred" : "star"} /></button>
       <button class="icon" onClick=${copy} title="Copy link" aria-label="Copy link"><${Icon} name="link" /></button>
       <span class="sr" role="status">${copied ? "Link copied" : ""}</span>
       ${copied && html`<span class="quiet" aria-hidden="true">copied</span>`}
@@ -119,12 +130,19 @@ function editHref({ row, examples }) {
 /** @param {{ info: FeatureInfo }} props */
 function Detects({ info: { labels, row } }) {
   return html`<section class="panel"><h2>Detects</h2>
-    ${labels.length ? html`<ol class="scores">${labels.slice(0, 10).map((score) => html`<li>
-      <a href=${address("/features", { q: score.kind === "phone" ? `/${score.label}/` : score.label })}><${Chip} label=${score.label} kind=${score.kind} /></a>
+    ${
+      labels.length
+        ? html`<ol class="scores">${labels.slice(0, 10).map(
+            (score) => html`<li>
+      <a href=${address("/features", { q: score.kind === "phone" ? `/${score.label}/` : score.label })}>
+        <${Chip} label=${score.label} kind=${score.kind} /></a>
       <${F1Bar} score=${score} chance=${score.chance} />
-      <span class="quiet detail" title="precision, recall">${Math.round((score.precision ?? 0) * 100)} / ${Math.round((score.recall ?? 0) * 100)} %</span></li>`)}</ol>
+      <span class="quiet detail" title="precision, recall">${Math.round((score.precision ?? 0) * 100)} / ${Math.round((score.recall ?? 0) * 100)} %</span>
+        </li>`,
+          )}</ol>
       <p class="legend quiet">F1 with 95 % interval; the red tick is chance (labels moved in time). Right: precision / recall.</p>`
-      : html`<p class="quiet">${row.dead ? "It never fires." : "No sound it was scored for is detected better than by always firing."}</p>`}
+        : html`<p class="quiet">${row.dead ? "It never fires." : "No sound it was scored for is detected better than by always firing."}</p>`
+    }
   </section>`;
 }
 
@@ -134,7 +152,10 @@ function Examples({ info, tab, span_s, active }) {
   const examples = info.examples[tab] ?? [];
   const grid = useRef(/** @type {HTMLDivElement | null} */ (null));
   const [spotlight, setSpotlight] = useState(false);
-  const lanes = useMemo(() => /** @type {Map<number, import("../parts/lane.js").LaneData>} */ (new Map()), [info, tab, span_s]);
+  const lanes = useMemo(
+    () => /** @type {Map<number, import("../parts/lane.js").LaneData>} */ (new Map()),
+    [info, tab, span_s],
+  );
   /** @param {number} i @returns {import("../lib/transport.js").Sound} */
   const soundOf = (i) => {
     const { clip, time_s } = examples[i];
@@ -145,7 +166,9 @@ function Examples({ info, tab, span_s, active }) {
       start_s: time_s - span_s / 2,
       end_s: time_s + span_s / 2,
       title: `${row.atlas}:${row.unit} in “${clip.title}”`,
-      loudness: lane ? { ...lane, values: lane.values.map((value) => 0.03 + 0.97 * Math.min(1, value / row.max)) } : null,
+      loudness: lane
+        ? { ...lane, values: lane.values.map((value) => 0.03 + 0.97 * Math.min(1, value / row.max)) }
+        : null,
     };
   };
   const current = Math.min(Math.max(0, active), examples.length - 1);
@@ -176,16 +199,24 @@ function Examples({ info, tab, span_s, active }) {
   }, []);
   return html`<section class="examples">
     <div class="heading">
-      <div class="tabs" role="tablist" aria-label="Examples">${TABS.map(([name, title]) => html`<button role="tab" aria-selected=${name === tab} onClick=${() => setParams({ show: name === "top" ? null : name, x: null })}>${title} <small>${info.examples[name]?.length ?? 0}</small></button>`)}</div>
+      <div class="tabs" role="tablist" aria-label="Examples">${TABS.map(([name, title]) => html`<button role="tab" aria-selected=${name === tab} onClick=${() => setParams({ show: name === "top" ? null : name, x: null })}>${title} <small>${info.examples[name]?.length ?? 0}</small>
+        </button>`)}</div>
       <div class="controls">
-        <label class="check" title="Hear only where the feature fires (A)"><input type="checkbox" checked=${spotlight} onChange=${/** @param {any} e */ (e) => setSpotlight(e.target.checked)} /> <${Icon} name="ear" /> only where it fires</label>
-        <label>show <select value=${span_s} onChange=${/** @param {any} e */ (e) => setParams({ span: e.target.value === "2" ? null : e.target.value })}>${SPANS.map((s) => html`<option value=${s} selected=${s === span_s}>${s} s</option>`)}</select></label>
+        <label class="check" title="Hear only where the feature fires (A)">
+          <input type="checkbox" checked=${spotlight} onChange=${/** @param {any} e */ (e) => setSpotlight(e.target.checked)} /> <${Icon} name="ear" /> only where it fires</label>
+        <label>show <select value=${span_s} onChange=${/** @param {any} e */ (e) => setParams({ span: e.target.value === "2" ? null : e.target.value })}>${SPANS.map((s) => html`<option value=${s} selected=${s === span_s}>${s} s</option>`)}</select>
+          </label>
       </div>
     </div>
     ${examples.length === 0 && html`<p class="quiet">No examples of this kind.</p>`}
     <div class="grid" ref=${grid} onPointerMove=${hover} onPointerLeave=${() => grid.current?.style.removeProperty("--hover")}>
-      ${examples.map((example, i) => html`<${ExampleCard} key=${`${tab} ${i} ${featureAddress(row)}`} example=${example} row=${row} sound=${soundOf(i)}
-        active=${i === current} onSelect=${() => select(i)} onLane=${/** @param {import("../parts/lane.js").LaneData} lane */ (lane) => lanes.set(i, lane)} />`)}
+      ${examples.map(
+        (
+          example,
+          i,
+        ) => html`<${ExampleCard} key=${`${tab} ${i} ${featureAddress(row)}`} example=${example} row=${row} sound=${soundOf(i)}
+        active=${i === current} onSelect=${() => select(i)} onLane=${/** @param {import("../parts/lane.js").LaneData} lane */ (lane) => lanes.set(i, lane)} />`,
+      )}
     </div></section>`;
 }
 
@@ -204,8 +235,10 @@ function ExampleCard({ example: { clip, time_s, value, decile }, row, sound, act
       ${decile !== null && html`<span class="quiet">${decile * 10}–${decile * 10 + 10} %</span>`}
       <span class="text" title=${clip.title}>${clip.title}</span>
       <span class="quiet when">${clip.speaker ?? ""} ${clock(time_s)}</span>
-      <button class="icon small" aria-pressed=${table} onClick=${() => setTable(!table)} title="Read as table" aria-label="Read as table"><${Icon} name="table" size=${15} /></button>
-      <a class="icon small" href=${clipHref(clip, { f: address_ })} title="Open the clip" aria-label="Open the clip"><${Icon} name="open" size=${15} /></a>
+      <button class="icon small" aria-pressed=${table} onClick=${() => setTable(!table)} title="Read as table" aria-label="Read as table">
+        <${Icon} name="table" size=${15} /></button>
+      <a class="icon small" href=${clipHref(clip, { f: address_ })} title="Open the clip" aria-label="Open the clip">
+        <${Icon} name="open" size=${15} /></a>
     </header>
     <${Strip} id=${sound.key} clip=${clip} start_s=${sound.start_s} end_s=${sound.end_s} feature=${address_} top=${row.max} at_s=${time_s} onLane=${keep} />
     ${table && html`<${StripTable} clip=${clip} start_s=${sound.start_s} end_s=${sound.end_s} lane=${lane} feature=${address_} />`}
@@ -220,6 +253,8 @@ function TestClip({ row, id }) {
   if (!clip) return null;
   const end_s = Math.min(clip.duration_s, 12);
   const sound = { key: `test ${clip.id}`, clip, start_s: 0, end_s, title: "your recording" };
-  return html`<div class="test"><header><${PlayButton} sound=${sound} /> <span>your recording</span> <a class="icon small" href=${clipHref(clip, { f: featureAddress(row) })} aria-label="Open the clip"><${Icon} name="open" size=${15} /></a></header>
+  return html`<div class="test"><header>
+    <${PlayButton} sound=${sound} /> <span>your recording</span> <a class="icon small" href=${clipHref(clip, { f: featureAddress(row) })} aria-label="Open the clip">
+    <${Icon} name="open" size=${15} /></a></header>
     <${Strip} id=${sound.key} clip=${clip} start_s=${0} end_s=${end_s} feature=${featureAddress(row)} top=${row.max} /></div>`;
 }

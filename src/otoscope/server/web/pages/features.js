@@ -32,9 +32,11 @@ export function FeaturesPage() {
   return html`<main class="page features">
     <h1 class="sr">Features</h1>
     <${Filters} params=${params} overview=${overview} />
-    ${overview && !overview.atlases.length
-      ? html`<p class="nothing">This workspace has no atlas yet; <code>otoscope demo</code> or <code>otoscope atlas</code> makes one.</p>`
-      : html`<${Table} key=${query} query=${query} params=${params} />`}
+    ${
+      overview && !overview.atlases.length
+        ? html`<p class="nothing">This workspace has no atlas yet; <code>otoscope demo</code> or <code>otoscope atlas</code> makes one.</p>`
+        : html`<${Table} key=${query} query=${query} params=${params} />`
+    }
   </main>`;
 }
 
@@ -57,27 +59,44 @@ function Filters({ params, overview }) {
   useKeys({ r: () => void toRandom(params) }, [params]);
   const kinds = [...new Set((overview?.labels ?? []).map(({ kind }) => kind))];
   /** @param {string} name */
-  const choose = (name) => /** @param {any} event */ (event) => setParams({ [name]: event.target.value }, { replace: false });
+  const choose = (name) => /** @param {any} event */ (event) =>
+    setParams({ [name]: event.target.value }, { replace: false });
   const f1 = params.get("min_f1") ?? "0";
-  return html`<form class="filters" role="search" onSubmit=${/** @param {SubmitEvent} e */ (e) => { e.preventDefault(); search(); }}>
+  return html`<form class="filters" role="search" onSubmit=${
+    /** @param {SubmitEvent} e */ (e) => {
+      e.preventDefault();
+      search();
+    }
+  }>
     <label class="field wide"><span class="sr">Search features</span>
-      <input ref=${field} type="search" data-search defaultValue=${q} onInput=${later} placeholder="m, /ʃ/, seven, bird, 30, sae-2:30" autocomplete="off" /></label>
+      <input ref=${field} type="search" data-search defaultValue=${q} onInput=${later} placeholder="m, /ʃ/, seven, bird, 30, sae-2:30" autocomplete="off" />
+        </label>
     <label class="field"><span>Atlas</span><select onChange=${choose("atlas")} value=${params.get("atlas") ?? ""}>
-      <option value="">all</option>${(overview?.atlases ?? []).map(({ name, site }) => html`<option value=${name} selected=${name === params.get("atlas")}>${name} · ${site}</option>`)}</select></label>
+      <option value="">all</option>${(overview?.atlases ?? []).map(({ name, site }) => html`<option value=${name} selected=${name === params.get("atlas")}>${name} · ${site}</option>`)}</select>
+        </label>
     <label class="field"><span>Names</span><select onChange=${choose("kind")} value=${params.get("kind") ?? ""}>
-      <option value="">all</option>${kinds.map((kind) => html`<option value=${kind} selected=${kind === params.get("kind")}>${kind.replace("_", " ")}</option>`)}</select></label>
+      <option value="">all</option>${kinds.map((kind) => html`<option value=${kind} selected=${kind === params.get("kind")}>${kind.replace("_", " ")}</option>`)}</select>
+        </label>
     <label class="field"><span>F1 ≥ ${decimal(Number(f1), 1)}</span>
-      <input type="range" min="0" max="0.9" step="0.1" value=${f1} onInput=${/** @param {any} e */ (e) => setParams({ min_f1: Number(e.target.value) || null })} /></label>
+      <input type="range" min="0" max="0.9" step="0.1" value=${f1} onInput=${/** @param {any} e */ (e) => setParams({ min_f1: Number(e.target.value) || null })} />
+        </label>
     <label class="field"><span>Density ≤</span><select onChange=${choose("max_density")} value=${params.get("max_density") ?? ""}>
-      <option value="">any</option>${["0.1", "0.01", "0.001"].map((value) => html`<option value=${value} selected=${value === params.get("max_density")}>${percent(Number(value))}</option>`)}</select></label>
-    <label class="check"><input type="checkbox" checked=${params.get("dead") === "true"} onChange=${/** @param {any} e */ (e) => setParams({ dead: e.target.checked ? "true" : null })} /> dead too</label>
+      <option value="">any</option>${["0.1", "0.01", "0.001"].map((value) => html`<option value=${value} selected=${value === params.get("max_density")}>${percent(Number(value))}</option>`)}</select>
+        </label>
+    <label class="check">
+      <input type="checkbox" checked=${params.get("dead") === "true"} onChange=${/** @param {any} e */ (e) => setParams({ dead: e.target.checked ? "true" : null })} /> dead too</label>
     <button type="button" class="quiet-button" onClick=${() => void toRandom(params)}><${Icon} name="dice" /> Random</button>
   </form>`;
 }
 
 /** Go to a random strong feature. @param {URLSearchParams} params */
 async function toRandom(params) {
-  const url = address("/api/features/random", { n: 1, min_f1: params.get("min_f1") ?? 0.3, atlas: params.get("atlas"), seed: Math.floor(Math.random() * 1e6) });
+  const url = address("/api/features/random", {
+    n: 1,
+    min_f1: params.get("min_f1") ?? 0.3,
+    atlas: params.get("atlas"),
+    seed: Math.floor(Math.random() * 1e6),
+  });
   const [row] = await getJson(url).catch(() => []);
   if (row) navigate(featureHref(row));
 }
@@ -103,21 +122,37 @@ function Table({ query, params }) {
   const sort = params.get("sort") ?? "f1";
   const descending = params.get("order") !== "asc";
   /** @param {string} name */
-  const by = (name) => setParams({ sort: name, order: sort === name && descending ? "asc" : name === "index" || name === "label" ? (sort === name ? "desc" : "asc") : "desc" });
+  const by = (name) =>
+    setParams({
+      sort: name,
+      order:
+        sort === name && descending
+          ? "asc"
+          : name === "index" || name === "label"
+            ? sort === name
+              ? "desc"
+              : "asc"
+            : "desc",
+    });
   const shown = Math.min(total ?? 0, MAX_ROWS);
   const rows = [];
-  for (let i = view[0]; i < Math.min(view[1], shown); i++) rows.push({ i, row: pages.get(Math.floor(i / PAGE))?.[i % PAGE] });
+  for (let i = view[0]; i < Math.min(view[1], shown); i++)
+    rows.push({ i, row: pages.get(Math.floor(i / PAGE))?.[i % PAGE] });
   return html`
     <p class="count" role="status">${total === null ? "Searching…" : `${count(total)} ${total === 1 ? "feature" : "features"}`}${note && html` · ${note}`}</p>
     <${Problem} error=${error} />
     <div class="table" role="table" aria-label="Features" aria-rowcount=${shown + 1}>
-      <div class="head row" role="row" aria-rowindex="1">${COLUMNS.map(([name, title, className, what]) => html`
+      <div class="head row" role="row" aria-rowindex="1">${COLUMNS.map(
+        ([name, title, className, what]) => html`
         <span role="columnheader" class=${className} title=${what} aria-sort=${name === sort ? (descending ? "descending" : "ascending") : null}>
-          ${name ? html`<button onClick=${() => by(name)}>${title}<span class="arrow" aria-hidden="true">${name === sort ? (descending ? "▾" : "▴") : ""}</span></button>` : title}</span>`)}</div>
+          ${name ? html`<button onClick=${() => by(name)}>${title}<span class="arrow" aria-hidden="true">${name === sort ? (descending ? "▾" : "▴") : ""}</span>
+            </button>` : title}</span>`,
+      )}</div>
       <div class="body" role="rowgroup" ref=${box} onScroll=${measure} tabindex="0" aria-label="rows">
         <div style=${{ height: `${shown * ROW_PX}px` }}>
           ${rows.map(({ i, row }) => html`<${Row} key=${i} i=${i} row=${row} />`)}</div>
-        ${total === 0 && html`<p class="nothing">Nothing matches. <button class="link" onClick=${() => navigate("/features")}>Show all features</button></p>`}
+        ${total === 0 && html`<p class="nothing">Nothing matches. <button class="link" onClick=${() => navigate("/features")}>Show all features</button>
+          </p>`}
       </div>
     </div>`;
 }
@@ -127,7 +162,8 @@ function Row({ i, row }) {
   const place = { transform: `translateY(${i * ROW_PX}px)`, height: `${ROW_PX}px` };
   if (!row) return html`<div class="row placeholder" role="row" aria-rowindex=${i + 2} style=${place} />`;
   return html`<div class=${`row ${row.dead ? "dead" : ""}`} role="row" aria-rowindex=${i + 2} style=${place} data-feature=${featureAddress(row)}>
-    <span role="cell" class="c-feature"><a class="cover" href=${featureHref(row)}><span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></a></span>
+    <span role="cell" class="c-feature"><a class="cover" href=${featureHref(row)}>
+      <span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></a></span>
     <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} /></span>
     <span role="cell" class="c-f1"><${F1Bar} score=${row} /></span>
     <span role="cell" class="c-ap">${decimal(row.ap)}</span>
@@ -156,7 +192,13 @@ function usePages(query) {
         asked.current.add(page);
         const url = `${query}${query.includes("?") ? "&" : "?"}offset=${page * PAGE}&limit=${PAGE}`;
         getJson(url).then(
-          (/** @type {FeaturePage} */ answer) => setState((before) => ({ pages: new Map(before.pages).set(page, answer.rows), total: answer.total, note: answer.note, error: null })),
+          (/** @type {FeaturePage} */ answer) =>
+            setState((before) => ({
+              pages: new Map(before.pages).set(page, answer.rows),
+              total: answer.total,
+              note: answer.note,
+              error: null,
+            })),
           (error) => {
             asked.current.delete(page);
             setState((before) => ({ ...before, error, total: before.total ?? 0 }));

@@ -27,10 +27,15 @@ export function HomePage() {
       <div class="bring"><h2>Your own sound</h2>
         <${AudioInput} onClip=${/** @param {ClipInfo} clip */ (clip) => navigate(clipHref(clip))} /></div>
     </section>
-    ${overview ? html`<${Numbers} overview=${overview} />
-      <section class="panel"><h2>${overview.model.name} <small>${modelLine(overview.model)}</small></h2><${ModelDiagram} overview=${overview} /></section>
+    ${
+      overview
+        ? html`<${Numbers} overview=${overview} />
+      <section class="panel"><h2>${overview.model.name} <small>${modelLine(overview.model)}</small></h2>
+        <${ModelDiagram} overview=${overview} /></section>
       <${RandomFeatures} />
-      <${Labels} labels=${overview.labels} />` : html`<p class="quiet" role="status">Loading the model…</p>`}
+      <${Labels} labels=${overview.labels} />`
+        : html`<p class="quiet" role="status">Loading the model…</p>`
+    }
   </main>`;
 }
 
@@ -42,7 +47,9 @@ const modelLine = (model) =>
 function Search({ labels }) {
   const submit = /** @param {SubmitEvent} event */ (event) => {
     event.preventDefault();
-    const field = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements.namedItem("q"));
+    const field = /** @type {HTMLInputElement} */ (
+      /** @type {HTMLFormElement} */ (event.target).elements.namedItem("q")
+    );
     navigate(address("/features", { q: field.value.trim() }));
   };
   const hints = suggestions(labels);
@@ -52,30 +59,45 @@ function Search({ labels }) {
       <button class="primary">Search</button>
       <datalist id="sounds">${labels.slice(0, 300).map(({ label, kind }) => html`<option value=${label}>${kind}</option>`)}</datalist>
     </form>
-    <p class="try">${hints.length > 0 && html`try `}${hints.map(({ label, kind }) => html`<a class=${`chip kind-${kind}`}
-      href=${address("/features", { q: kind === "phone" ? `/${label}/` : label })}>${labelText(label, kind)}</a> `)}</p>`;
+    <p class="try">${hints.length > 0 && html`try `}${hints.map(
+      ({ label, kind }) => html`<a class=${`chip kind-${kind}`}
+      href=${address("/features", { q: kind === "phone" ? `/${label}/` : label })}>${labelText(label, kind)}</a> `,
+    )}</p>`;
 }
 
 /** The best detected sounds of each kind, and "m" if there is one. @param {LabelCount[]} labels */
 function suggestions(labels) {
   const known = labels.filter(({ best_f1 }) => best_f1 !== null);
-  const of = /** @param {string} kind @param {number} n */ (kind, n) => known.filter((item) => item.kind === kind).slice(0, n);
+  const of = /** @param {string} kind @param {number} n */ (kind, n) =>
+    known.filter((item) => item.kind === kind).slice(0, n);
   const m = known.filter((item) => item.kind === "phone" && item.label === "m");
   return [...new Set([...m, ...of("phone", 2), ...of("word", 2), ...of("sound_class", 2)])];
 }
 
 /** @param {{ overview: Overview }} props */
 function Numbers({ overview: { atlases, corpora, labels } }) {
-  const total = /** @param {(atlas: AtlasSummary) => number} pick */ (pick) => atlases.reduce((sum, atlas) => sum + pick(atlas), 0);
+  const total = /** @param {(atlas: AtlasSummary) => number} pick */ (pick) =>
+    atlases.reduce((sum, atlas) => sum + pick(atlas), 0);
   const phones = labels.filter(({ kind }) => kind === "phone");
   const found = phones.filter(({ best_f1 }) => (best_f1 ?? 0) >= GOOD_F1);
   const facts = [
-    [count(total((a) => a.n_alive)), "features that fire", `in ${atlases.length} ${atlases.length === 1 ? "atlas" : "atlases"}`],
+    [
+      count(total((a) => a.n_alive)),
+      "features that fire",
+      `in ${atlases.length} ${atlases.length === 1 ? "atlas" : "atlases"}`,
+    ],
     [count(total((a) => a.n_labelled)), "named after a sound", "on voices held out"],
-    ...(phones.length ? [[`${found.length} of ${phones.length}`, "phones detected", `by one feature with F1 ≥ ${GOOD_F1}`]] : []),
-    [duration(corpora.reduce((sum, c) => sum + c.duration_s, 0)), "of sound", `${count(corpora.reduce((sum, c) => sum + c.n_clips, 0))} clips: ${corpora.map((c) => c.name).join(", ")}`],
+    ...(phones.length
+      ? [[`${found.length} of ${phones.length}`, "phones detected", `by one feature with F1 ≥ ${GOOD_F1}`]]
+      : []),
+    [
+      duration(corpora.reduce((sum, c) => sum + c.duration_s, 0)),
+      "of sound",
+      `${count(corpora.reduce((sum, c) => sum + c.n_clips, 0))} clips: ${corpora.map((c) => c.name).join(", ")}`,
+    ],
   ];
-  return html`<dl class="numbers">${facts.map(([value, what, more]) => html`<div><dd>${value}</dd><dt>${what}<small>${more}</small></dt></div>`)}</dl>`;
+  return html`<dl class="numbers">${facts.map(([value, what, more]) => html`<div><dd>${value}</dd>
+    <dt>${what}<small>${more}</small></dt></div>`)}</dl>`;
 }
 
 function RandomFeatures() {
@@ -97,8 +119,12 @@ function FeatureCard({ row }) {
   return html`<article class="card">
     <header><a class="cover" href=${featureHref(row)}><${Chip} label=${row.label} kind=${row.label_kind} large /></a>
       <${F1Bar} score=${row} /></header>
-    ${example ? html`<div class="card-strip"><${Strip} id=${id} clip=${example.clip} start_s=${example.time_s - 0.8} end_s=${example.time_s + 0.8}
-      feature=${featureAddress(row)} top=${row.max} melHeight=${64} compact /></div>` : html`<div class="card-strip loading" />`}
+    ${
+      example
+        ? html`<div class="card-strip"><${Strip} id=${id} clip=${example.clip} start_s=${example.time_s - 0.8} end_s=${example.time_s + 0.8}
+      feature=${featureAddress(row)} top=${row.max} melHeight=${64} compact /></div>`
+        : html`<div class="card-strip loading" />`
+    }
     <footer>${example && html`<${PlayButton} sound=${{ key: id, clip: example.clip, start_s: example.time_s - 0.8, end_s: example.time_s + 0.8, title: `${row.label ?? "feature"} in “${example.clip.title}”` }} />`}
       <a href=${featureHref(row)}>${row.atlas}:${row.unit}</a></footer>
   </article>`;
@@ -107,12 +133,19 @@ function FeatureCard({ row }) {
 /** @param {{ labels: LabelCount[] }} props */
 function Labels({ labels }) {
   const kinds = [...new Set(labels.map(({ kind }) => kind))].sort((a, b) => rank(a) - rank(b));
-  return html`${kinds.map((kind) => html`<section><h2>${/** @type {Record<string, string>} */ (KIND_TITLES)[kind] ?? kind}
+  return html`${kinds.map(
+    (kind) => html`<section><h2>${/** @type {Record<string, string>} */ (KIND_TITLES)[kind] ?? kind}
       <small>the bar is the F1 of the best feature</small></h2>
-    <ul class="labels">${labels.filter((item) => item.kind === kind).map((item) => html`<li>
+    <ul class="labels">${labels
+      .filter((item) => item.kind === kind)
+      .map(
+        (item) => html`<li>
       <a class=${`label kind-${kind}`} href=${address("/features", { q: kind === "phone" ? `/${item.label}/` : item.label, kind })}
         title=${`best F1 ${(item.best_f1 ?? 0).toFixed(2)}, ${item.n_features} features named`}>
-        <span class="name">${item.label.replaceAll("_", " ")}</span><span class="level"><span style=${{ width: `${(item.best_f1 ?? 0) * 100}%` }} /></span></a></li>`)}</ul></section>`)}`;
+        <span class="name">${item.label.replaceAll("_", " ")}</span><span class="level">
+          <span style=${{ width: `${(item.best_f1 ?? 0) * 100}%` }} /></span></a></li>`,
+      )}</ul></section>`,
+  )}`;
 }
 
 /** @param {string} kind */

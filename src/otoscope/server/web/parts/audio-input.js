@@ -39,7 +39,12 @@ export function AudioInput({ onClip, hint = "Drop a recording here" }) {
     field.value = "";
   };
   return html`<div class=${`audio-input ${over ? "over" : ""}`} onDrop=${drop}
-      onDragOver=${/** @param {DragEvent} e */ (e) => { e.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)}>
+      onDragOver=${
+        /** @param {DragEvent} e */ (e) => {
+          e.preventDefault();
+          setOver(true);
+        }
+      } onDragLeave=${() => setOver(false)}>
     <p class="hint">${busy ? "Listening…" : hint}</p>
     <div class="choices">
       <label class="button"><${Icon} name="file" /> Choose a file
@@ -65,8 +70,11 @@ function Recorder({ onBlob, onError, disabled }) {
     onError(null);
     transport.stop();
     try {
-      if (!navigator.mediaDevices?.getUserMedia) throw new Error("This browser records only on https or localhost pages; choose a file instead.");
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false } });
+      if (!navigator.mediaDevices?.getUserMedia)
+        throw new Error("This browser records only on https or localhost pages; choose a file instead.");
+      const stream = await navigator.mediaDevices.getUserMedia({
+        audio: { echoCancellation: false, noiseSuppression: false },
+      });
       const made = new MediaRecorder(stream);
       /** @type {Blob[]} */ const parts = [];
       made.ondataavailable = (event) => parts.push(event.data);
@@ -75,7 +83,10 @@ function Recorder({ onBlob, onError, disabled }) {
         recorder.current = null;
         setSeconds(null);
         const type = made.mimeType || "audio/webm";
-        onBlob(new Blob(parts, { type }), `recording.${type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm"}`);
+        onBlob(
+          new Blob(parts, { type }),
+          `recording.${type.includes("mp4") ? "m4a" : type.includes("ogg") ? "ogg" : "webm"}`,
+        );
       };
       made.start();
       recorder.current = made;
@@ -83,8 +94,11 @@ function Recorder({ onBlob, onError, disabled }) {
     } catch (problem) {
       const refused = problem instanceof DOMException && problem.name === "NotAllowedError";
       const missing = problem instanceof DOMException && problem.name === "NotFoundError";
-      const sentence = refused ? "The browser was not allowed to use the microphone; allow it for this page, or choose a file."
-        : missing ? "No microphone was found; choose a file instead." : /** @type {Error} */ (problem).message;
+      const sentence = refused
+        ? "The browser was not allowed to use the microphone; allow it for this page, or choose a file."
+        : missing
+          ? "No microphone was found; choose a file instead."
+          : /** @type {Error} */ (problem).message;
       onError(new Error(sentence));
     }
   };

@@ -24,9 +24,14 @@ export function F1Bar({ score: { f1, f1_low, f1_high }, chance = null }) {
 export function MiniHistogram({ bars, width = 72, height = 22 }) {
   const step = width / Math.max(1, bars.length);
   const path = bars
-    .map((bar, i) => (bar > 0 ? `M${(i * step + 0.5).toFixed(1)} ${height}v${(-Math.max(1, (bar / 100) * (height - 1))).toFixed(1)}h${(step - 1).toFixed(1)}V${height}z` : ""))
+    .map((bar, i) =>
+      bar > 0
+        ? `M${(i * step + 0.5).toFixed(1)} ${height}v${(-Math.max(1, (bar / 100) * (height - 1))).toFixed(1)}h${(step - 1).toFixed(1)}V${height}z`
+        : "",
+    )
     .join("");
-  return html`<svg class="mini-histogram" width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} aria-hidden="true"><path d=${path} /></svg>`;
+  return html`<svg class="mini-histogram" width=${width} height=${height} viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
+    <path d=${path} /></svg>`;
 }
 
 /** One sentence where something went wrong. @param {{ error: Error | null | undefined }} props */

@@ -39,5 +39,6 @@ export function Histogram({ histogram: { edges, counts } }) {
   const bins = counts.map((n, i) => ({ n, from: edges[i], to: edges[i + 1] })).filter(({ n }) => n > 0);
   return html`<${Canvas} draw=${draw} inputs=${[counts]} height=${120} label=${`histogram of ${count(counts.reduce((a, b) => a + b, 0))} active frames`} class="histogram" />
     <details class="as-table"><summary>read as table</summary><table class="plain"><thead><tr><th>from</th><th>to</th><th>frames</th></tr></thead>
-      <tbody>${bins.map(({ n, from, to }) => html`<tr><td>${strength(from)}</td><td>${strength(to)}</td><td>${count(n)}</td></tr>`)}</tbody></table></details>`;
+      <tbody>${bins.map(({ n, from, to }) => html`<tr><td>${strength(from)}</td><td>${strength(to)}</td><td>${count(n)}</td>
+        </tr>`)}</tbody></table></details>`;
 }

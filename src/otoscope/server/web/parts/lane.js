@@ -11,7 +11,10 @@ import { Canvas } from "./canvas.js";
  * @returns {LaneData}
  */
 export function laneOf({ data, shape: [, columns], span, scale }, row) {
-  const values = Float32Array.from(data.subarray(row * columns, (row + 1) * columns), (byte) => (byte / 255) * scale[row]);
+  const values = Float32Array.from(
+    data.subarray(row * columns, (row + 1) * columns),
+    (byte) => (byte / 255) * scale[row],
+  );
   return { values, start_s: span[0], end_s: span[1] };
 }
 

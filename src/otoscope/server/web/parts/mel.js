@@ -31,7 +31,10 @@ function melImage({ data, shape: [bins, columns] }, colours) {
  * @returns {{ value: T | null, error: Error | null }}
  */
 export function useGrid(url, prepare) {
-  const [state, setState] = useState(() => ({ value: /** @type {T | null} */ (null), error: /** @type {Error | null} */ (null) }));
+  const [state, setState] = useState(() => ({
+    value: /** @type {T | null} */ (null),
+    error: /** @type {Error | null} */ (null),
+  }));
   useEffect(() => {
     if (!url) return;
     let wanted = true;

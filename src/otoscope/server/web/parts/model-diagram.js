@@ -15,13 +15,19 @@ const PARTS = [
 export function ModelDiagram({ overview: { model, atlases } }) {
   /** @param {(site: string) => boolean} test */
   const lit = (test) => atlases.filter((atlas) => test(atlas.site));
-  const single = /** @param {string} site @param {string} name */ (site, name) => html`<li class="block single"><h3>${name}</h3>
+  const single = /** @param {string} site @param {string} name */ (
+    site,
+    name,
+  ) => html`<li class="block single"><h3>${name}</h3>
     <${Socket} name=${name} atlases=${lit((s) => s === site)} /></li>`;
   return html`<ol class="chain" aria-label="The model from sound to text">
     ${single("mel", "mel")}
     <li class="block single"><h3>conv</h3><${Socket} name="conv" atlases=${lit((s) => s.startsWith("encoder.conv") || s === "encoder.embed")} /></li>
-    ${Array.from({ length: model.n_layers }, (_, layer) => html`<li class="block layer"><h3>${layer}</h3>
-      ${PARTS.map(([part, name]) => html`<${Socket} name=${name} atlases=${lit((s) => s === `encoder.${layer}.${part}` || s.startsWith(`encoder.${layer}.${part}.`))} />`)}</li>`)}
+    ${Array.from(
+      { length: model.n_layers },
+      (_, layer) => html`<li class="block layer"><h3>${layer}</h3>
+      ${PARTS.map(([part, name]) => html`<${Socket} name=${name} atlases=${lit((s) => s === `encoder.${layer}.${part}` || s.startsWith(`encoder.${layer}.${part}.`))} />`)}</li>`,
+    )}
     ${single("encoder.ln_post", "norm")}
     <li class="block single out"><h3>decoder</h3><span class="socket">text</span></li>
   </ol>`;
@@ -30,7 +36,9 @@ export function ModelDiagram({ overview: { model, atlases } }) {
 /** @param {{ name: string, atlases: AtlasSummary[] }} props */
 function Socket({ name, atlases }) {
   if (!atlases.length) return html`<span class="socket">${name}</span>`;
-  return atlases.map((atlas) => html`<a class="socket lit" href=${address("/features", { atlas: atlas.name })}
+  return atlases.map(
+    (atlas) => html`<a class="socket lit" href=${address("/features", { atlas: atlas.name })}
     title=${`${atlas.name}: ${atlas.n_features} features of ${atlas.site}, ${atlas.n_labelled} named`}>
-    <span>${name}</span><b>${atlas.name}</b></a>`);
+    <span>${name}</span><b>${atlas.name}</b></a>`,
+  );
 }

@@ -43,7 +43,18 @@ export function useNear(ref) {
 
 /** @param {StripProps} props */
 export function Strip(props) {
-  const { id, clip, start_s, end_s, feature, top = 0, at_s = null, wave = false, melHeight = 84, compact = false } = props;
+  const {
+    id,
+    clip,
+    start_s,
+    end_s,
+    feature,
+    top = 0,
+    at_s = null,
+    wave = false,
+    melHeight = 84,
+    compact = false,
+  } = props;
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
   const near = useNear(box);
   const from = Math.max(0, start_s);
@@ -65,10 +76,13 @@ export function Strip(props) {
       ${wave && html`<${Waveform} grid=${outline} start_s=${start_s} end_s=${end_s} from_s=${from} to_s=${to} height=${56} />`}
       <${MelCanvas} clip=${clip} start_s=${start_s} end_s=${end_s} height=${melHeight} load=${near}
         label=${`log-mel of ${clip.title}, ${clock(from)} to ${clock(to)}`} />
-      ${feature && (error
-        ? html`<p class="problem">${error.message}</p>`
-        : html`<${Lane} lane=${lane} top=${full} start_s=${start_s} end_s=${end_s} height=${compact ? 22 : 38}
-            label=${`activation of ${feature}, highest ${strength(full)}`} />`)}
+      ${
+        feature &&
+        (error
+          ? html`<p class="problem">${error.message}</p>`
+          : html`<${Lane} lane=${lane} top=${full} start_s=${start_s} end_s=${end_s} height=${compact ? 22 : 38}
+            label=${`activation of ${feature}, highest ${strength(full)}`} />`)
+      }
       ${tiers.map((name) => html`<${Tier} key=${name} name=${name} intervals=${clip.tiers[name]} start_s=${start_s} end_s=${end_s} height=${20} at_s=${at_s} />`)}
       ${props.selection && html`<div class="selection" style=${{ left: percent(props.selection[0]), width: `${((props.selection[1] - props.selection[0]) / (end_s - start_s)) * 100}%` }} />`}
       <${Cursor} id=${id} start_s=${start_s} end_s=${end_s} />
@@ -134,19 +148,26 @@ function useSelection(box, { id, clip, start_s, end_s, onSelect }) {
 /** The same as a table. @param {{ clip: ClipInfo, start_s: number, end_s: number, lane: import("./lane.js").LaneData | null, feature?: string }} props */
 export function StripTable({ clip, start_s, end_s, lane, feature }) {
   const tiers = ["words", "phones", "events"].filter((name) => clip.tiers[name]?.length);
-  const rows = tiers.flatMap((name) => visible(clip.tiers[name], start_s, end_s).map((interval) => ({ name, interval })));
+  const rows = tiers.flatMap((name) =>
+    visible(clip.tiers[name], start_s, end_s).map((interval) => ({ name, interval })),
+  );
   /** @param {Interval} interval */
   const highest = ({ start_s: a, end_s: b }) => {
     if (!lane) return "";
     const step = (lane.end_s - lane.start_s) / lane.values.length;
-    const part = lane.values.slice(Math.max(0, Math.floor((a - lane.start_s) / step)), Math.ceil((b - lane.start_s) / step));
+    const part = lane.values.slice(
+      Math.max(0, Math.floor((a - lane.start_s) / step)),
+      Math.ceil((b - lane.start_s) / step),
+    );
     return part.length ? strength(part.reduce((most, value) => Math.max(most, value), 0)) : "";
   };
   if (!rows.length) return html`<p class="quiet">This clip has no words, phones or events.</p>`;
   return html`<table class="plain">
     <thead><tr><th>tier</th><th>label</th><th>from</th><th>to</th>${feature && html`<th>highest ${feature}</th>`}</tr></thead>
-    <tbody>${rows.map(({ name, interval }) => html`<tr>
+    <tbody>${rows.map(
+      ({ name, interval }) => html`<tr>
       <td>${name}</td><td>${interval.label}</td><td>${clock(interval.start_s)}</td><td>${clock(interval.end_s)}</td>
-      ${feature && html`<td>${highest(interval)}</td>`}</tr>`)}</tbody>
+      ${feature && html`<td>${highest(interval)}</td>`}</tr>`,
+    )}</tbody>
   </table>`;
 }

@@ -15,7 +15,12 @@ export function Tier({ name, intervals, start_s, end_s, height, at_s = null }) {
     context.font = `${name === "phones" ? 12.5 : 12}px ${getComputedStyle(context.canvas).fontFamily}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    const [line, ink, faint, mark] = [themeColour("line-strong"), themeColour("ink"), themeColour("faint"), themeColour("mark")];
+    const [line, ink, faint, mark] = [
+      themeColour("line-strong"),
+      themeColour("ink"),
+      themeColour("faint"),
+      themeColour("mark"),
+    ];
     for (const { start_s: from, end_s: to, label } of shown) {
       const left = Math.round((from - start_s) * scale) + 0.5;
       const right = Math.round((to - start_s) * scale) + 0.5;
