@@ -1,0 +1,105 @@
+"""Switching off the feature of a phone hurts the words that have the phone, more than an equally large change does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+import otoscope as oto
+from otoscope.errors import InputError
+from otoscope.evaluation import Effect, Estimate, necessity
+from otoscope.evaluation.necessity import RedirectedFeature, group_words
+from otoscope.models.generation import Token
+
+if TYPE_CHECKING:
+    from otoscope.atlas import Atlas
+    from otoscope.audio import Clip, Corpus
+    from otoscope.dictionaries import Dictionary
+    from otoscope.models import SpeechModel
+
+SITE = "encoder.2.resid_post"
+PHONES = ("ð", "f", "n", "p")
+
+
+@pytest.fixture(scope="module")
+def trained(pocket: SpeechModel, mini: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dictionary, Atlas]:
+    folder: Path = tmp_path_factory.mktemp("necessity")
+    store = oto.harvest(pocket, mini, sites=[SITE], to=folder / "store", progress=False)
+    sae = oto.train(store, oto.TopK(1024, k=16), steps=800, batch_size=2048, lr=2e-3, progress=False)
+    return sae, oto.build_atlas(store, sae, mini, to=folder / "atlas", progress=False)
+
+
+def with_phone(mini: Corpus, phone: str, count: int) -> list[Clip]:
+    return [clip for clip in mini if any(p.label == phone for p in clip.tier("phones"))][:count]
+
+
+def pooled(
+    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas], factor: float
+) -> tuple[Effect, Effect]:
+    """The effect of scaling the best feature of each phone, and of the control, over all clips."""
+    sae, atlas = trained
+    results = []
+    for phone in PHONES:
+        feature = int(atlas.find(label=phone, kind="phone", limit=1).index[0])
+        clips = with_phone(mini, phone, 40)
+        results.append(necessity(pocket, sae, feature, clips, phone, factor=factor, n_controls=2))
+    assert sum(result.n_clips for result in results) >= 100
+    edit = Effect.of(np.concatenate([result.per_clip for result in results]), seed=0)
+    return edit, Effect.of(np.concatenate([result.control_per_clip for result in results]), seed=0)
+
+
+def test_words_with_the_phone_lose_more_when_its_feature_is_off(
+    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+) -> None:
+    edit, control = pooled(pocket, mini, trained, factor=0.0)
+    assert edit.log_prob.low > 0
+    assert edit.log_prob.low > control.log_prob.mean
+
+
+def test_words_with_the_phone_are_rewritten_when_its_feature_is_reversed(
+    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+) -> None:
+    edit, control = pooled(pocket, mini, trained, factor=-1.0)
+    assert edit.log_prob.low > control.log_prob.high
+    assert edit.changed.low > control.changed.mean
+
+
+def test_an_edit_that_changes_nothing_has_no_effect(
+    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+) -> None:
+    sae, _ = trained
+    result = necessity(pocket, sae, 3, with_phone(mini, "m", 8), "m", factor=1.0, n_controls=1)
+    assert np.abs(result.per_clip[:, 0]).max() < 1e-4
+    assert not result.per_clip[:, 1].any()
+
+
+def test_clips_without_tiers_are_refused_in_one_sentence(
+    pocket: SpeechModel, trained: tuple[Dictionary, Atlas]
+) -> None:
+    silent = oto.Clip.from_samples(np.zeros(16000, np.float32), 16000)
+    with pytest.raises(InputError, match="Only 0 of 1 clips"):
+        necessity(pocket, trained[0], 0, [silent], "m")
+
+
+def test_the_control_writes_the_same_values_along_a_direction_of_equal_norm(trained: tuple[Dictionary, Atlas]) -> None:
+    sae, _ = trained
+    other = RedirectedFeature(sae, 5, 3 * sae.directions([9])[0])
+    assert torch.allclose(other.directions([0]).norm(), sae.directions([5]).norm())
+    h = torch.randn(4, sae.d_in) * 10
+    assert torch.equal(other.feature_values(h, [0]), sae.feature_values(h, [5]))
+
+
+def test_tokens_are_grouped_into_words_at_spaces() -> None:
+    tokens = [Token(i, text, 0.0) for i, text in enumerate(["the", " gr", "een", " wo", "lf"])]
+    assert group_words(tokens) == [[0], [1, 2], [3, 4]]
+
+
+def test_the_interval_holds_the_mean_and_shrinks_with_more_clips() -> None:
+    values = np.random.default_rng(1).normal(2.0, 1.0, 400)
+    few, many = Estimate.of(values[:20], 0), Estimate.of(values, 0)
+    assert few.low < few.mean < few.high
+    assert many.high - many.low < few.high - few.low
