@@ -1,4 +1,4 @@
-"""What many tests share: the bundled model, the mini corpus, and the real recordings when they are beside the checkout."""
+"""What many tests share: the bundled model, the mini corpus, and real recordings when they are beside the checkout."""
 
 from __future__ import annotations
 

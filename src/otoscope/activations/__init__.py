@@ -1,5 +1,5 @@
 """Harvesting activations into a store on disk, and reading them back."""
 
-from otoscope.activations.harvest import harvest as harvest
+from otoscope.activations.harvesting import harvest as harvest
 from otoscope.activations.statistics import SiteStatistics as SiteStatistics
 from otoscope.activations.store import ActivationStore as ActivationStore
