@@ -33,7 +33,8 @@ def selectivity() -> ModuleType:
 def test_phones_have_units_that_detect_them_and_dictionaries_have_pure_features(
     selectivity: ModuleType, pocket: SpeechModel, mini: Corpus, tmp_path: Path
 ) -> None:
-    report = selectivity.measure(pocket, mini, selectivity.QUICK_STEPS, tmp_path)
+    sites = ["encoder.3.mlp.pre", "encoder.2.resid_post"]
+    report = selectivity.measure(pocket, mini, tmp_path, sites=sites)
     assert len(report.phones) >= 40
     assert report.detected() >= 0.6 * len(report.phones)
     assert report.pure() >= 150
@@ -44,6 +45,7 @@ def test_phones_have_units_that_detect_them_and_dictionaries_have_pure_features(
 def test_random_weights_have_no_such_neuron(
     selectivity: ModuleType, pocket: SpeechModel, mini: Corpus, tmp_path: Path
 ) -> None:
-    report = selectivity.measure(pocket.random_weights(0), mini, None, tmp_path)
+    sites = ["encoder.0.resid_post", "encoder.1.mlp.pre", "encoder.2.resid_post", "encoder.3.mlp.pre"]
+    report = selectivity.measure(pocket.random_weights(0), mini, tmp_path, sites=sites, sae_steps=0)
     assert report.detected() == 0
     assert np.nanmax(report.auroc[selectivity.ANY]) < selectivity.GOOD_AUROC
