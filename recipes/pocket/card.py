@@ -16,7 +16,7 @@ tags: [whisper, interpretability]
 # pocket: a {parameters:.2f} M-parameter Whisper to look inside
 
 A Whisper (Hugging Face layout, d_model 128, 4 + 4 layers, 4 heads, 80 mels, 6-s window) trained from scratch by
-`python -m recipes.pocket` in {minutes} minutes ({steps} steps of 32 clips, one thread of a busy CPU). It hears
+`python -m recipes.pocket` in {minutes} minutes ({steps} steps of 32 clips, on two busy CPU cores). It hears
 {words} English words of a small grammar, spoken digits, and about 60 Spanish words; it stays silent on sounds. It
 is made for
 interpretability: on synthetic speech every phone and word boundary is known. It is **not** a general speech recogniser.
