@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from otoscope.evaluation import Effect, necessity
+from otoscope.evaluation import Effect, more_than_control, necessity
 from otoscope.workspace import Workspace, default_plan, run_pipeline
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +50,7 @@ def main() -> None:
         "| edit | phone | feature | F1 | clips | Δ log p | control | Δ share changed | control |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
+    notes: list[str] = []
     phones = best_features(atlas, 2 if arguments.quick else N_PHONES)
     for factor in (0.0, -1.0):
         results = []
@@ -64,11 +65,16 @@ def main() -> None:
             for rows in zip(*((r.per_clip, r.control_per_clip) for r in results), strict=True)
         )
         lines.append(row(factor, "all", "| ", sum(r.n_clips for r in results), edit, control))
-        print(lines[-1], flush=True)
+        share = more_than_control(results)
+        notes.append(f"× {factor:g}: words with the phone lose more than under the control in {share} of the clips.")
+        print(lines[-1], notes[-1], sep="\n", flush=True)
     RESULT.parent.mkdir(exist_ok=True)
     intro = "Drop of log p (natural) and share of words written differently: words with the phone minus the others."
     RESULT.write_text(
-        "\n".join(["# The effect of switching a feature off", "", intro, "", *lines, ""]), encoding="utf-8"
+        "\n".join(
+            ["# The effect of switching a feature off", "", intro, "", *lines, "", *(f"- {note}" for note in notes), ""]
+        ),
+        encoding="utf-8",
     )
 
 

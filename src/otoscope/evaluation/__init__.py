@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otoscope.evaluation.held_out import BestUnits, best_units, held_out_purity
-from otoscope.evaluation.necessity import Effect, Estimate, Necessity, necessity
+from otoscope.evaluation.necessity import Effect, Estimate, Necessity, more_than_control, necessity
 from otoscope.evaluation.reconstruction import Reconstruction, reconstruction
 from otoscope.evaluation.selectivity import (
     Detection,
@@ -36,6 +36,7 @@ __all__ = [
     "f1_at",
     "f1_max",
     "held_out_purity",
+    "more_than_control",
     "necessity",
     "purity",
     "reconstruction",

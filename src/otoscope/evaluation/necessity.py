@@ -68,6 +68,15 @@ class Necessity:
     control_per_clip: NDArray[np.float64]
 
 
+def more_than_control(results: Sequence[Necessity], seed: int = 0) -> Estimate:
+    """Return the share of clips in which words with the label lose more than under the control (chance 0.5).
+
+    Drops of log-probability are heavy-tailed: a few words near a decision carry most of a mean. This share is not.
+    """
+    paired = np.concatenate([result.per_clip[:, 0] - result.control_per_clip[:, 0] for result in results])
+    return Estimate.of((paired > 0).astype(np.float64), seed)
+
+
 class RedirectedFeature:
     """A control: the same feature values, written along another direction of the same norm (a `FeatureReader`)."""
 

@@ -163,7 +163,7 @@ def test_units_of_a_site_can_be_edited_by_name(open_page: OpenPage, clip: Clip) 
     strength = page.get_by_label("Strength as a number")
     strength.fill("300")
     strength.press("Enter")
-    expect(page.locator("[data-side=edited] .words.new").first).to_be_visible()
+    expect(page.locator("[data-side=base] .words.gone").first).to_be_visible()
     page.locator(".python summary").click()
     expect(page.locator("pre")).to_contain_text('oto.Edit.clamp("encoder.3.resid_post", 300, units=(0, 1, 2,)')
 
