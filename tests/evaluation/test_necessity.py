@@ -11,7 +11,7 @@ import torch
 
 import otoscope as oto
 from otoscope.errors import InputError
-from otoscope.evaluation import Effect, Estimate, Necessity, more_than_control, necessity
+from otoscope.evaluation import Effect, Estimate, Necessity, beyond_control, more_than_control, necessity
 from otoscope.evaluation.necessity import RedirectedFeature, group_words
 from otoscope.models.generation import Token
 
@@ -51,7 +51,11 @@ def scaled(
     ]
     assert sum(result.n_clips for result in results) >= 100
     edit = Effect.of(np.concatenate([result.per_clip for result in results]), seed=0)
-    return results, edit, Effect.of(np.concatenate([result.control_per_clip for result in results]), seed=0)
+    return (
+        results,
+        edit,
+        Effect.of(np.concatenate([result.control_per_clip.mean(axis=0) for result in results]), seed=0),
+    )
 
 
 def test_words_with_the_phone_lose_more_when_its_feature_is_off(
@@ -69,6 +73,33 @@ def test_words_with_the_phone_are_rewritten_when_its_feature_is_reversed(
     assert edit.log_prob.low > control.log_prob.high
     assert edit.changed.low > control.changed.mean
     assert more_than_control(results).low > 0.5
+
+
+def test_features_of_other_phones_do_not_explain_the_words(
+    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+) -> None:
+    """The control that must fail: the same features, but words marked by a phone that each does not stand for."""
+    matched, _, _ = scaled(pocket, mini, trained, factor=-1.0)
+    phones = [result.label for result in matched]
+    mismatched = [
+        necessity(
+            pocket, trained[0], result.feature, with_phone(mini, other, N_CLIPS), other, factor=-1.0, n_controls=2
+        )
+        for result, other in zip(matched, [*phones[1:], phones[0]], strict=True)
+    ]
+    assert more_than_control(mismatched).mean < more_than_control(matched).low
+    assert beyond_control(mismatched).mean < beyond_control(matched).low
+
+
+def test_a_direction_like_any_other_scores_one_half_however_skewed_its_effects() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.exponential(size=(5, 4000, 2)) ** 3
+    flat = Effect.of(drawn[0], 0)
+    result = Necessity("d", 0, "m", 4000, flat, flat, drawn[0], drawn[1:])
+    share = more_than_control([result])
+    assert share.low < 0.5 < share.high
+    still = Necessity("d", 0, "m", 9, flat, flat, np.zeros((9, 2)), np.zeros((2, 9, 2)))
+    assert more_than_control([still]).mean == 0.5
 
 
 def test_an_edit_that_changes_nothing_has_no_effect(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otoscope.evaluation.held_out import BestUnits, best_units, held_out_purity
-from otoscope.evaluation.necessity import Effect, Estimate, Necessity, more_than_control, necessity
+from otoscope.evaluation.necessity import Effect, Estimate, Necessity, beyond_control, more_than_control, necessity
 from otoscope.evaluation.reconstruction import Reconstruction, reconstruction
 from otoscope.evaluation.selectivity import (
     Detection,
@@ -32,6 +32,7 @@ __all__ = [
     "average_precision",
     "benjamini_hochberg",
     "best_units",
+    "beyond_control",
     "circular_shift",
     "f1_at",
     "f1_max",

@@ -66,15 +66,23 @@ class Necessity:
     per_clip: NDArray[np.float64]
     """Per clip the two differences of `edit`, `[clips, 2]`, to be pooled over features."""
     control_per_clip: NDArray[np.float64]
+    """The same of each control, `[controls, clips, 2]`."""
+
+
+def beyond_control(results: Sequence[Necessity], seed: int = 0) -> Estimate:
+    """Return the drop of log-probability minus the mean of the controls' in the same clip, pooled over features."""
+    paired = [result.per_clip[:, 0] - result.control_per_clip[:, :, 0].mean(axis=0) for result in results]
+    return Estimate.of(np.concatenate(paired), seed)
 
 
 def more_than_control(results: Sequence[Necessity], seed: int = 0) -> Estimate:
-    """Return the share of clips in which words with the label lose more than under the control (chance 0.5).
+    """Return how often words with the label lose more than under one control, over clips and controls.
 
-    Drops of log-probability are heavy-tailed: a few words near a decision carry most of a mean. This share is not.
+    Edit and control are compared one to one, ties count half, so a direction like any other scores 0.5 whatever the
+    shape of the effects, which are heavy-tailed: a few words near a decision carry most of a mean, not of this share.
     """
-    paired = np.concatenate([result.per_clip[:, 0] - result.control_per_clip[:, 0] for result in results])
-    return Estimate.of((paired > 0).astype(np.float64), seed)
+    wins = [np.sign(result.per_clip[:, 0] - result.control_per_clip[:, :, 0]).mean(axis=0) for result in results]
+    return Estimate.of((np.concatenate(wins) + 1) / 2, seed)
 
 
 class RedirectedFeature:
@@ -136,14 +144,14 @@ def necessity(
             "transcribes exactly; give more clips with word and phone tiers."
         )
     effects = _clip_effects(model, used, edit)
-    controls = np.mean([_clip_effects(model, used, other) for other in redirected], axis=0)
+    controls = np.array([_clip_effects(model, used, other) for other in redirected])
     return Necessity(
         dictionary.name,
         feature,
         label,
         len(used),
         Effect.of(effects, seed),
-        Effect.of(controls, seed),
+        Effect.of(controls.mean(axis=0), seed),
         effects,
         controls,
     )
