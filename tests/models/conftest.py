@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,38 +14,38 @@ import otoscope as oto
 
 @pytest.fixture(scope="session")
 def tiny_config(pocket: oto.SpeechModel) -> WhisperConfig:
-    """Whisper-tiny's encoder (4 layers, 384 units, 6 heads, 80 mel bins, 30 s) with a decoder as small as can be."""
-    theirs = pocket.module.config
-    tokens = {name: getattr(theirs, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    return WhisperConfig(
-        decoder_layers=1,
-        vocab_size=theirs.vocab_size,
-        decoder_start_token_id=theirs.decoder_start_token_id,
-        **tokens,
-    )
+    """Whisper-tiny (4 + 4 layers, 384 units, 6 heads, 80 mel bins, 30 s) with the bundled model's vocabulary."""
+    theirs = pocket.checkpoint.config
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "vocab_size")
+    return WhisperConfig(**{name: theirs[name] for name in names})
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, pocket: oto.SpeechModel, tiny_config: WhisperConfig) -> Path:
     """A checkpoint folder of that configuration."""
     folder = tmp_path_factory.mktemp("tiny")
-    WhisperForConditionalGeneration(tiny_config).save_pretrained(folder)
-    pocket.tokenizer.save_pretrained(folder)
+    model = WhisperForConditionalGeneration(tiny_config)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1 and name != "model.encoder.embed_positions.weight":
+                weight.normal_(0.0, weight[0].numel() ** -0.5, generator=generator)
+    model.save_pretrained(folder)
+    assert pocket.folder is not None
+    shutil.copy(pocket.folder / "tokenizer.json", folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> oto.SpeechModel:
-    """The model with random weights of ordinary size, so that no site is nearly constant."""
-    return oto.load_model(tiny_folder).random_weights(0)
+    """The model, with random weights of ordinary size, so that no site is nearly constant."""
+    return oto.load_model(tiny_folder)
 
 
 @pytest.fixture(scope="session")
-def plain_tiny(tiny: oto.SpeechModel, tiny_config: WhisperConfig) -> WhisperForConditionalGeneration:
-    """Hugging Face's own model with the same weights, untouched by us, with its eager attention."""
-    plain = WhisperForConditionalGeneration._from_config(tiny_config, attn_implementation="eager").eval()
-    plain.load_state_dict(tiny.module.state_dict())
-    return plain
+def plain_tiny(tiny_folder: Path) -> WhisperForConditionalGeneration:
+    """Hugging Face's own model of the same weights, with its eager attention."""
+    return WhisperForConditionalGeneration.from_pretrained(tiny_folder, attn_implementation="eager").eval()
 
 
 @pytest.fixture(scope="session")

@@ -117,9 +117,12 @@ def _frame_sites(model: SpeechModel, sites: Sequence[str]) -> list[Site]:
             raise InputError(
                 f"{site} is a map of frames by frames, which a store cannot hold; read it clip by clip with model.run."
             )
-        if site.hz != model.clock.positions_hz:
+        if site.of_text(model.dims):
+            raise InputError(f"{site} has a row per token and a store one per frame; read it clip by clip with model.run.")
+        rate_hz = site.clock(model.dims).positions_hz
+        if rate_hz != model.clock.positions_hz:
             raise InputError(
-                f"{site} has {site.hz} frames per second and a store holds {model.clock.positions_hz:g}; "
+                f"{site} has {rate_hz:g} frames per second and a store holds {model.clock.positions_hz:g}; "
                 "read it clip by clip with model.run."
             )
     return chosen
@@ -232,11 +235,14 @@ class _Batches:
 
     def add(self, clip: Clip, shard: _Shard) -> None:
         """Queue the windows of a clip for `shard`, running full batches."""
-        mel, valid = self.model.mel_windows(clip)
-        shard.clips.append([clip.clip_id, sum(valid)])
-        shard.n_frames += sum(valid)
-        for window, n_valid in zip(mel, valid, strict=True):
-            self._waiting.append((clip.clip_id, window, n_valid))
+        windows = self.model.windows(clip)
+        n_frames = sum(window.n_frames for window in windows)
+        shard.clips.append([clip.clip_id, n_frames])
+        shard.n_frames += n_frames
+        for window in windows:
+            if self._waiting and self._waiting[0][1].shape != window.input.shape:
+                self.flush(shard)
+            self._waiting.append((clip.clip_id, window.input, window.n_frames))
             if len(self._waiting) == self.size:
                 self.flush(shard)
 

@@ -54,7 +54,7 @@ def frame_stream(source: ActivationStore | SpeechModel, dictionary: Dictionary, 
 def frame_seconds(site: str) -> float:
     """Seconds between two frames of a site."""
     name = re.sub(r"\.\d+\.", ".L.", site.partition("[")[0])
-    return 1.0 / next((row.hz for row in SITES if row.name == name), 50)
+    return 1.0 / (next((row.hz for row in SITES if row.name == name), 0) or 50)
 
 
 def _from_store(store: ActivationStore, dictionary: Dictionary, corpus: Corpus) -> FrameStream:

@@ -20,6 +20,8 @@ def run(
     speech_model = open_model(model, workspace_if_any(workspace))
     from otoscope.models.sites import SITES, parse_site
 
+    dims = speech_model.dims
+
     if json or every_layer:
         rows: list[dict[str, Any]] = []
         for site in speech_model.sites():
@@ -29,13 +31,13 @@ def run(
                     "site": site.name,
                     "shape": row.shape,
                     "width": None if row.is_map else speech_model.width(site),
-                    "hz": row.hz,
+                    "hz": None if site.of_text(speech_model.dims) else site.clock(speech_model.dims).positions_hz,
                     "editable": row.writable,
                     "meaning": row.meaning,
                 }
             )
         if json:
-            missing = [{"site": row.name, "reason": row.absent} for row in SITES if row.absent]
+            missing = [{"site": row.name, "reason": reason} for row in SITES if (reason := row.missing_from(dims))]
             print_json({"model": speech_model.name, "sites": rows, "missing": missing})
             return
         listing = table("site", "shape", "width>", "meaning")
@@ -43,17 +45,16 @@ def run(
             listing.add_row(entry["site"], entry["shape"], str(entry["width"] or ""), entry["meaning"])
         out().print(listing)
         return
-    dims = speech_model.dims
     listing = table("site", "shape", "width>", "edit", "meaning")
-    for row in (row for row in SITES if not row.absent):
-        width = "" if row.is_map else str(getattr(dims, row.width))
+    for row in (row for row in SITES if not row.missing_from(dims)):
+        width = "" if row.is_map else str(parse_site(row.at(0), dims).width(dims))
         name = row.name + ("[dim]\\[h][/]" if row.heads else "")
         listing.add_row(name, escape(row.shape), width, "✓" if row.writable else "", row.meaning)
     out().print(f"[bold]{speech_model.name}[/]: layers L = 0…{dims.n_layers - 1}, heads h = 0…{dims.n_heads - 1}")
     out().print(listing)
     reasons: dict[str, list[str]] = {}
     for row in SITES:
-        if row.absent:
-            reasons.setdefault(row.absent, []).append(row.name)
+        if reason := row.missing_from(dims):
+            reasons.setdefault(reason, []).append(row.name)
     for reason, names in reasons.items():
-        out().print(f"[dim]not yet ({reason}): {', '.join(names)}[/]")
+        out().print(f"[dim]not in this model ({reason}): {', '.join(names)}[/]")

@@ -4,9 +4,9 @@ from otoscope.models.clock import Clock
 from otoscope.models.dims import Dims
 from otoscope.models.edits import Edit, FeatureReader
 from otoscope.models.generation import Token, Transcript
-from otoscope.models.run import Run
+from otoscope.models.run import Position, Run
 from otoscope.models.sites import SITES, Site, SiteKind, parse_site, site_names
-from otoscope.models.speech_model import SpeechModel, load_model
+from otoscope.models.speech_model import SpeechModel, load_model, untrained_model
 
 __all__ = [
     "SITES",
@@ -14,6 +14,7 @@ __all__ = [
     "Dims",
     "Edit",
     "FeatureReader",
+    "Position",
     "Run",
     "Site",
     "SiteKind",
@@ -23,4 +24,5 @@ __all__ = [
     "load_model",
     "parse_site",
     "site_names",
+    "untrained_model",
 ]

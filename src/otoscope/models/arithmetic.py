@@ -10,25 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_FEW_ROWS = 16  # with fewer rows the time goes into reading the weights, and oneDNN only adds a reordering
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return `x [..., i] @ weight [o, i].T + bias [o]`, like `torch.nn.functional.linear`."""
-    if not _ONEDNN or x.device.type != "cpu" or torch.is_grad_enabled() or not x.numel():
+    if not _ONEDNN or x.device.type != "cpu" or torch.is_grad_enabled() or x.numel() < _FEW_ROWS * x.shape[-1]:
         return F.linear(x, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
 
 
-class FastLinear(nn.Linear):
-    """A linear layer computed by `product`; same parameters, same names, same values to rounding."""
+class Linear(nn.Linear):
+    """A linear layer computed by `product`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return product(input, self.weight, self.bias)
-
-
-def use_fast_linear(model: nn.Module) -> None:
-    """Compute every plain linear layer of `model` by `product` from now on."""
-    for module in model.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = FastLinear

@@ -1,85 +1,162 @@
-"""The one attention function of tapped models, registered with transformers under the name `otoscope`."""
+"""The one attention function of all models: fused where nobody looks, in three visible steps where somebody does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from torch import Tensor
 
 from otoscope.models.arithmetic import product
 from otoscope.models.taps import Tape, current_tape
 
-NAME = "otoscope"
-_SITE = "otoscope_attention_site"
 _QUERIES_AT_ONCE = 500
 """Query frames per product: few enough for their logits to stay in the processor's cache."""
+_SMALL_QUERIES = 32  # below this many queries the fused kernel wins
 
 
-def name_attention(module: nn.Module, name: str) -> None:
-    """Tell the attention function at which site `module` stands (encoder modules carry no layer index)."""
-    setattr(module, _SITE, name)
+class ScoreBias(Protocol):
+    """What is added to the scaled scores: relative positions, made block by block so that no map is stored."""
+
+    def block(self, row: int, head: int, queries: slice) -> Tensor:
+        """Return the bias `[q, k]` of some queries of one head in one row of the batch."""
+
+    def whole(self) -> Tensor:
+        """Return the bias `[b or 1, h, q, k]`."""
 
 
 def attend(
-    module: nn.Module,
+    site: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    n_heads: int,
+    *,
+    bias: ScoreBias | None = None,
+    causal: bool = False,
+    position: int = 0,
+) -> Tensor:
+    """Attention from `q [b, q, d]` to `k` and `v [b, k, d]`, heads side by side; returns `z [b, q, d]`.
+
+    `site` is the prefix of its sites, e.g. `encoder.2.attn`. With `causal`, query i sees the keys up to
+    `position + i`. Scores and patterns are made visible only for a call that reads, watches or edits them; z is the
+    same either way (to the bit, on a CPU without gradients and with many queries).
+    """
+    query, key, value = (_by_heads(part, n_heads) for part in (q, k, v))
+    query = query * (query.shape[-1] ** -0.5)
+    tape = current_tape()
+    if tape is not None and (tape.concerns(f"{site}.scores") or tape.concerns(f"{site}.pattern")):
+        attention = _differentiable if torch.is_grad_enabled() else _visible
+        z = attention(tape, site, query, key, value, bias, causal, position)
+    else:
+        z = fast_attention(query, key, value, bias, causal=causal, position=position)
+    return z.reshape(q.shape)
+
+
+def _by_heads(x: Tensor, n_heads: int) -> Tensor:
+    """`[b, t, d]` → `[b, h, t, d / h]`."""
+    b, t, d = x.shape
+    return x.view(b, t, n_heads, d // n_heads).transpose(1, 2).contiguous()
+
+
+def fast_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention from `query [b, h, q, d]` to `key` and `value [b, h, k, d]`; returns `z [b, q, h, d]`.
+    bias: ScoreBias | None = None,
+    *,
+    causal: bool = False,
+    position: int = 0,
+) -> Tensor:
+    """Attention of scaled queries `[b, h, q, d]`, returned as `[b, q, h, d]`.
 
-    Modules without a name (the decoder's) get transformers' own SDPA. Named ones read everything, without a
-    mask; scores and patterns are kept only for a call that reads or edits them, and z is the same either way
-    (to the bit on a CPU).
+    On a CPU, long ones are computed by head and in blocks, which beats the fused kernel.
     """
-    site: str | None = getattr(module, _SITE, None)
-    if site is None:
-        z, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-        return z, None
-    if scaling is not None and scaling != 1.0:
-        query = query * scaling
-    tape = current_tape()
-    if tape is not None and (tape.concerns(f"{site}.scores") or tape.concerns(f"{site}.pattern")):
-        return _visible_attention(tape, site, query, key, value), None
-    return fast_attention(query, key, value), None
-
-
-def fast_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of scaled queries to all keys; on a CPU by head and in blocks, which beats the fused kernel."""
-    if query.device.type != "cpu" or torch.is_grad_enabled():
-        return F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2).contiguous()
+    n_queries = query.shape[2]
+    if query.device.type != "cpu" or torch.is_grad_enabled() or causal or n_queries < _SMALL_QUERIES:
+        mask = bias.whole().to(query.dtype) if bias is not None else None
+        is_causal = causal and n_queries > 1 and position == 0
+        if causal and n_queries > 1 and position > 0:
+            mask = _future(n_queries, key.shape[2], position, query)
+        z = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=1.0)
+        return z.transpose(1, 2).contiguous()
     z = _empty_z(query)
     for row, head, block in _blocks(query):
-        pattern = product(query[row, head, block], key[row, head]).softmax(-1)
-        z[row, block, head] = product(pattern, value[row, head].T)
+        scores = product(query[row, head, block], key[row, head])
+        if bias is not None:
+            scores += bias.block(row, head, block)
+        z[row, block, head] = product(scores.softmax(-1), value[row, head].T)
     return z
 
 
-def _visible_attention(tape: Tape, site: str, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The same in three steps, with `[b, h, q, k]` scores and patterns that the tape sees and may change."""
-    scores = query.new_empty(*query.shape[:3], key.shape[2])
-    for row, head, block in _blocks(query):
-        scores[row, head, block] = product(query[row, head, block], key[row, head])
-    scores = tape.visit(f"{site}.scores", scores)
-    pattern = tape.visit(f"{site}.pattern", scores.softmax(-1))
+def _visible(
+    tape: Tape,
+    site: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: ScoreBias | None,
+    causal: bool,
+    position: int,
+) -> Tensor:
+    """Attention whose scores and patterns pass the tape block by block; only what was asked for is kept."""
     z = _empty_z(query)
-    for row, head, block in _blocks(query):
-        z[row, block, head] = product(pattern[row, head, block], value[row, head].T)
+    b, h, n_queries, _ = query.shape
+    shape = (b, h, n_queries, key.shape[2])
+    needs_pattern = tape.concerns(f"{site}.pattern")
+    for row in range(b):
+        for first in range(0, n_queries, _QUERIES_AT_ONCE):
+            block = slice(first, min(n_queries, first + _QUERIES_AT_ONCE))
+            scores = torch.stack([product(query[row, head, block], key[row, head]) for head in range(h)])
+            if bias is not None:
+                scores += torch.stack([bias.block(row, head, block) for head in range(h)])
+            if causal:
+                scores += _future(scores.shape[1], shape[3], position + first, scores)
+            scores = tape.visit_block(f"{site}.scores", scores, row, first, shape)
+            pattern = scores.softmax(-1)
+            if needs_pattern:
+                pattern = tape.visit_block(f"{site}.pattern", pattern, row, first, shape)
+            for head in range(h):
+                z[row, block, head] = product(pattern[head], value[row, head].T)
+    tape.done(f"{site}.scores")
+    tape.done(f"{site}.pattern")
     return z
+
+
+def _differentiable(
+    tape: Tape,
+    site: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: ScoreBias | None,
+    causal: bool,
+    position: int,
+) -> Tensor:
+    """The same with whole maps, so that gradients flow through what the tape reads and edits."""
+    scores = query @ key.transpose(2, 3)
+    if bias is not None:
+        scores = scores + bias.whole().to(scores.dtype)
+    if causal:
+        scores = scores + _future(scores.shape[2], scores.shape[3], position, scores)
+    scores = tape.visit_map(f"{site}.scores", scores)
+    pattern = tape.visit_map(f"{site}.pattern", scores.softmax(-1))
+    tape.done(f"{site}.scores")
+    tape.done(f"{site}.pattern")
+    return (pattern @ value).transpose(1, 2)
+
+
+def _future(n_queries: int, n_keys: int, position: int, like: Tensor) -> Tensor:
+    """`[q, k]`: minus infinity where a key lies after the query, 0 elsewhere."""
+    mask = torch.full((n_queries, n_keys), -torch.inf, dtype=like.dtype, device=like.device)
+    return mask.triu(position + 1)
 
 
 def _empty_z(query: Tensor) -> Tensor:
-    b, h, q, d = query.shape
-    return query.new_empty(b, q, h, d)
+    b, h, n_queries, d = query.shape
+    return query.new_empty(b, n_queries, h, d)
 
 
 def _blocks(query: Tensor) -> Iterator[tuple[int, int, slice]]:
@@ -88,7 +165,3 @@ def _blocks(query: Tensor) -> Iterator[tuple[int, int, slice]]:
         for head in range(query.shape[1]):
             for start in range(0, query.shape[2], _QUERIES_AT_ONCE):
                 yield row, head, slice(start, start + _QUERIES_AT_ONCE)
-
-
-AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -142,32 +142,41 @@ class BoundEdit:
     site: Site
     columns: slice | Tensor
     change: Callable[[Tensor], Tensor]
-    clock: Clock
+    clock: Clock | None
+    """Which moment each position stands for; None where positions are tokens."""
 
-    def apply(self, value: Tensor, starts_s: Sequence[float]) -> Tensor:
-        """Return `value` (`[b, t, d]` or `[b, h, q, k]`) with the edit made; `value` itself stays as it was.
+    def apply(self, value: Tensor, rows: Iterable[int], starts_s: Sequence[float], position: int) -> Tensor:
+        """Return `value [b, t, d]` with the edit made in `rows`; `value` itself stays as it was.
 
-        `starts_s[b]` is the moment of the clip at which row b's window begins.
+        `starts_s[b]` is the moment of the clip at which row b's window begins; `position` the number of tokens
+        before the first one here.
         """
         edited = value.clone()
-        frames = value.shape[-2]
-        for row, start_s in enumerate(starts_s):
-            first, stop = self._frames(frames, start_s)
-            if first >= stop:
-                continue
-            where: tuple[int | slice | Tensor, ...] = (row, slice(first, stop), self.columns)
-            if self.site.is_map:
-                heads = slice(None) if self.site.head is None else self.site.head
-                where = (row, heads, slice(first, stop), self.columns)
-            edited[where] = self.change(value[where]).to(value.dtype)
+        for row in rows:
+            first, stop = self._span(value.shape[1], position, starts_s[row] if starts_s else 0.0)
+            if first < stop:
+                where = (row, slice(first, stop), self.columns)
+                edited[where] = self.change(value[where]).to(value.dtype)
         return edited
 
-    def _frames(self, frames: int, start_s: float) -> tuple[int, int]:
-        if self.edit.time_s is None:
-            return 0, frames
-        first, stop = (round(edge) for edge in self.clock.span(*self.edit.time_s))
-        offset = round(start_s * self.clock.positions_hz)
-        return max(0, first - offset), min(frames, stop - offset)
+    def apply_block(self, block: Tensor, first_query: int, start_s: float) -> Tensor:
+        """Return a block `[h, q, k]` of an attention map, whose first query is `first_query`, with the edit made."""
+        first, stop = self._span(block.shape[1], first_query, start_s)
+        if first >= stop:
+            return block
+        edited = block.clone()
+        heads = slice(None) if self.site.head is None else self.site.head
+        where = (heads, slice(first, stop), self.columns)
+        edited[where] = self.change(block[where]).to(block.dtype)
+        return edited
+
+    def _span(self, length: int, position: int, start_s: float) -> tuple[int, int]:
+        """Which of `length` positions, the first being number `position` of its window, the edit concerns."""
+        if self.clock is None or self.edit.time_s is None:
+            return 0, length
+        first, stop = self.clock.span(*self.edit.time_s)
+        offset = position + round(start_s * self.clock.positions_hz)
+        return max(0, first - offset), min(length, stop - offset)
 
 
 def bind_edits(edits: Sequence[Edit], dims: Dims, duration_s: float | None = None) -> list[BoundEdit]:
@@ -190,7 +199,10 @@ def _bind(edit: Edit, dims: Dims, duration_s: float | None) -> BoundEdit:
     if edit.time_s is not None and duration_s is not None and edit.time_s[0] >= duration_s:
         raise InputError(f"The edit at {site} begins at {edit.time_s[0]:g} s, but the clip ends at {duration_s:.2f} s.")
     change = _feature_change(edit, site, dims) if edit.dictionary is not None else _column_change(edit, site, dims)
-    return BoundEdit(edit, site, _columns(edit, site, dims), change, Clock(1.0 / site.hz))
+    of_text = site.of_text(dims)
+    if of_text and edit.time_s is not None:
+        raise InputError(f"The positions of {site} are tokens, so an edit there takes no time range.")
+    return BoundEdit(edit, site, _columns(edit, site, dims), change, None if of_text else site.clock(dims))
 
 
 def _columns(edit: Edit, site: Site, dims: Dims) -> slice | Tensor:

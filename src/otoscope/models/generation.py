@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import EncoderDecoderCache
-from transformers.cache_utils import DynamicCache
 
 from otoscope.errors import InputError, nearest
+from otoscope.models.modules.whisper import Memory
+from otoscope.models.tokenizer import Tokenizer
 
 NO_SPEECH_THRESHOLD = 0.6
 LOGPROB_THRESHOLD = -1.0
@@ -80,20 +80,19 @@ class Rules:
     max_length: int
 
     @classmethod
-    def of(cls, module: Any, tokenizer: Any) -> Rules:
-        """Read the rules of a Hugging Face Whisper model."""
-        config = module.generation_config
+    def of(cls, generation: Mapping[str, Any], config: Mapping[str, Any], tokenizer: Tokenizer) -> Rules:
+        """Read the rules of a checkpoint: its `generation_config.json`, else its `config.json`."""
 
         def setting(name: str, default: Any = None) -> Any:
-            for source in (config, module.config):
-                if getattr(source, name, None) is not None:
-                    return getattr(source, name)
+            for source in (generation, config):
+                if source.get(name) is not None:
+                    return source[name]
             return default
 
-        known = tokenizer.get_vocab()
+        known = tokenizer.vocabulary
         no_speech = next((known[name] for name in ("<|nospeech|>", "<|nocaptions|>") if name in known), None)
         end = setting("eos_token_id", 0)
-        limit = module.config.max_target_positions
+        limit = config.get("max_target_positions", 448)
         return cls(
             start=setting("decoder_start_token_id", 0),
             end=end[0] if isinstance(end, list) else end,
@@ -143,6 +142,12 @@ class Rules:
         if tokens[-1] != self.no_timestamps:
             tokens.append(self.no_timestamps)
         return [token for token in tokens if token is not None]
+
+    def prompt_for(self, language: str | None) -> list[int]:
+        """Return the prompt for a language code (None: the one the checkpoint forces, if any)."""
+        if language is None:
+            return self.prompt(self.forced.get(1), False)
+        return self.prompt(self.language_id(language), True)
 
     def needs_language(self) -> bool:
         """Whether the prompt has a place for a language that must be detected."""
@@ -195,13 +200,11 @@ def score(
     Raises:
         InputError: the model does not know `language`.
     """
-    chosen = None if language is None else rules.language_id(language)
     scores = []
     for window, tokens in zip(encoded, ids, strict=True):
-        prompt = rules.prompt(rules.forced.get(1) if chosen is None else chosen, chosen is not None)
+        prompt = rules.prompt_for(language)
         fed = torch.tensor([[*prompt, *tokens]], device=encoded.device)
-        hidden = module.model.decoder(input_ids=fed, encoder_hidden_states=window[None], use_cache=False)
-        logits = module.proj_out(hidden.last_hidden_state[0, len(prompt) - 1 : -1]).float()
+        logits = module.decode(fed, window[None])[0, len(prompt) - 1 : -1]
         logits[:, list(rules.suppressed)] = -torch.inf
         if len(tokens):
             logits[0, list(rules.suppressed_first)] = -torch.inf
@@ -216,14 +219,11 @@ class _Decoder:
     def __init__(self, module: Any, encoded: Tensor) -> None:
         self.module = module
         self.encoded = encoded
-        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.memory = Memory(len(module.decoder.blocks))
 
     def __call__(self, ids: Tensor) -> Tensor:
         """Append `ids [b, n]` and return the scores `[b, vocabulary]` of the token after them, in float32."""
-        hidden = self.module.model.decoder(
-            input_ids=ids, encoder_hidden_states=self.encoded, past_key_values=self.cache, use_cache=True
-        ).last_hidden_state
-        logits: Tensor = self.module.proj_out(hidden[:, -1]).float()
+        logits: Tensor = self.module.decode(ids, self.encoded, self.memory, last_only=True)[:, -1]
         return logits
 
 
@@ -281,9 +281,7 @@ def join(uri: str, clip_id: str, windows: Sequence[Decoded], tokenizer: Any) -> 
         if not window.silent
         for token in window.tokens
     ]
-    texts = [
-        tokenizer.decode([token.id for token in window.tokens], skip_special_tokens=True).strip() for window in spoken
-    ]
+    texts = [tokenizer.decode([token.id for token in window.tokens], skip_special=True).strip() for window in spoken]
     averages = [window.avg_log_prob for window in spoken or windows]
     return Transcript(
         uri=uri,

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import Any, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from otoscope.audio import Clip, cut_windows, log_mel
+from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
 from otoscope.models.dims import Dims
-from otoscope.models.edits import BoundEdit, Edit, bind_edits
-from otoscope.models.families import whisper
+from otoscope.models.edits import Edit, bind_edits
+from otoscope.models.families import find_family
+from otoscope.models.front_end import Window, cut
 from otoscope.models.generation import Decoded, Rules, Transcript, decode, join, score
-from otoscope.models.loading import DTYPES, hash_checkpoint, hash_tensors, open_checkpoint
-from otoscope.models.run import Run
+from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_checkpoint
+from otoscope.models.loading.weights import hash_checkpoint, hash_tensors
+from otoscope.models.run import Position, Run
 from otoscope.models.sites import Site, parse_site, site_names
 from otoscope.models.taps import Tape, recording
+from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.untrained import randomise
 
-SAMPLES_PER_FRAME = 320
-"""Samples at 16 kHz from one encoder position to the next."""
-_SAMPLE_RATE_HZ = 16000
 _DECODE_BATCH = 16
 
 
@@ -38,13 +38,13 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | None = None,
 ) -> SpeechModel:
-    """Load a Whisper model: the bundled `"pocket"`, a local Hugging Face folder, or a name like `openai/whisper-tiny`.
+    """Load a model: the bundled `"pocket"`, a local checkpoint folder, or a name like `openai/whisper-tiny`.
 
     `device` defaults to the CPU; `dtype` is `"float32"` (default) or `"bfloat16"` (faster where the hardware
     computes in 16 bits, with relative errors of about 0.005).
 
     Raises:
-        InputError: no such model, not a Whisper model, unknown device or dtype.
+        InputError: no such model, a family without adapter, unknown device or dtype.
         OtoscopeError: damaged files, or a Hub name that is neither cached nor reachable.
     """
     dtype = dtype or "float32"
@@ -52,7 +52,21 @@ def load_model(
         raise InputError(f"There is no dtype {dtype!r} to run a model in; choose {' or '.join(DTYPES)}.")
     target = _device(device)
     checkpoint = open_checkpoint(name_or_folder, DTYPES[dtype])
-    return SpeechModel(checkpoint.name, checkpoint.folder, checkpoint.module.to(target), checkpoint.tokenizer)
+    checkpoint.module.to(target)
+    return SpeechModel(checkpoint)
+
+
+def untrained_model(config: Mapping[str, Any], seed: int = 0) -> SpeechModel:
+    """Return a model of a Hugging Face configuration (`config.json` as a mapping) with random weights, for trials.
+
+    Raises:
+        InputError: a family without adapter, or a configuration that lacks a setting.
+    """
+    family = find_family(str(config.get("model_type")))
+    dims, module = build(family, config)
+    module.to_empty(device="cpu")
+    randomise(module, seed)
+    return SpeechModel(Checkpoint(f"untrained-{family.name}", family, dims, module, config))
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -68,23 +82,28 @@ class SpeechModel:
     """A speech model whose activations can be read and edited by site.
 
     Safe to use from several threads at once: what a call reads and edits belongs to that call alone.
-    `load_model` makes one; `module` is a tapped Hugging Face model (see `families.whisper.tap`), and `tokenizer`
-    may be None for a model that never transcribes.
+    `load_model` makes one.
     """
 
-    def __init__(self, name: str, folder: Path | None, module: Any, tokenizer: Any) -> None:
-        self.name = name
-        self.folder = folder
-        self.module = module
-        self.tokenizer = tokenizer
-        self.dims: Dims = whisper.dims_of(module.config)
-        self.clock = Clock()
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.name = checkpoint.name
+        self.folder = checkpoint.folder
+        self.module = checkpoint.module
+        self.tokenizer: Tokenizer | None = checkpoint.tokenizer
+        self.dims: Dims = checkpoint.dims
+        last = "encoder.ln_post" if self.dims.norm == "pre" else f"encoder.{self.dims.n_layers - 1}.resid_post"
+        self.output: Site = parse_site(last, self.dims)
+        """The encoder's last site: what the decoder or CTC head reads."""
+        self.clock: Clock = self.output.clock(self.dims)
+        """Which moment each encoder position stands for."""
 
     def __repr__(self) -> str:
         dims = self.dims
         return (
-            f"SpeechModel({self.name!r}: {dims.n_layers} encoder layers, d={dims.d_model}, {dims.n_heads} heads, "
-            f"{dims.window_s:g}-s window, {str(self.dtype).removeprefix('torch.')} on {self.device})"
+            f"SpeechModel({self.name!r}: {dims.family}, {dims.n_layers} encoder layers, d={dims.d_model}, "
+            f"{dims.n_heads} heads, {dims.window_s:g}-s window, {str(self.dtype).removeprefix('torch.')} "
+            f"on {self.device})"
         )
 
     @property
@@ -106,10 +125,15 @@ class SpeechModel:
 
     @cached_property
     def _rules(self) -> Rules:
-        return Rules.of(self.module, self.tokenizer)
+        return Rules.of(self.checkpoint.generation, self.checkpoint.config, self._require_tokenizer())
+
+    def _require_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise InputError(f"The checkpoint of {self.name} has no tokenizer, so it can neither write nor read text.")
+        return self.tokenizer
 
     def sites(self) -> list[Site]:
-        """Return every readable site, in the order of the forward pass."""
+        """Return every site of the model, in the order of the forward pass."""
         return [self.site(name) for name in site_names(self.dims)]
 
     def site(self, text: str) -> Site:
@@ -122,53 +146,46 @@ class SpeechModel:
 
     def frames(self, clip: Clip) -> int:
         """Return how many encoder frames of 20 ms the clip fills, over all its windows."""
-        return sum(self._valid_frames(len(clip.samples())))
-
-    def _valid_frames(self, n_samples: int) -> list[int]:
-        windows = cut_windows(n_samples, self.dims.window_samples)
-        return [math.ceil(window.n_samples / SAMPLES_PER_FRAME) for window in windows]
-
-    def mel_windows(self, clip: Clip) -> tuple[Tensor, list[int]]:
-        """Return the clip's windows as log-mel `[w, m, T]`, the last one padded, and each one's valid frames."""
-        samples = clip.samples()
         size = self.dims.window_samples
-        windows = cut_windows(len(samples), size)
-        if not windows:
-            raise InputError(f"The clip {clip.clip_id!r} is empty.")
-        mels = [
-            log_mel(
-                samples[window.start_sample : window.start_sample + window.n_samples],
-                self.dims.n_mels,
-                pad_to_samples=size,
-                device=self.device,
-            )
-            for window in windows
-        ]
-        return torch.stack(mels), self._valid_frames(len(samples))
+        n_samples = len(clip.samples())
+        return sum(self.dims.n_frames(min(size, n_samples - start)) for start in range(0, n_samples, size))
+
+    def windows(self, clip: Clip) -> list[Window]:
+        """Cut a clip into windows and compute the network's input for each.
+
+        Raises:
+            InputError: the clip is empty or too short for the front end.
+        """
+        return cut(clip, self.dims, self.checkpoint.preprocessor, self.device)
 
     def encode(
         self,
-        mel: Tensor,
+        inputs: Tensor,
         read: Sequence[str],
         edits: Sequence[Edit] = (),
         valid: Sequence[int] | None = None,
+        *,
+        ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Run the encoder on full windows `mel [b, m, T]` and return the sites read, by canonical name.
+        """Run the network on windows and return the sites read, by canonical name.
 
-        Tensors are `[b, t, d]` (`[b, h, q, k]` for attention maps; no `h` axis when one head is named) in the
-        model's dtype on its device, padding included; times of edits count from each window's start. With
-        `valid` (valid frames of each window), frames beyond the longest of them are left out.
+        `inputs` are full log-mel windows `[b, m, T]` (or samples `[b, n]` for families that hear samples); decoder
+        sites and logits need the tokens `ids [b, n]`. Tensors are `[b, t, d]` (`[b, h, q, k]` for attention maps; no
+        `h` axis when one head is named) in the model's dtype on its device, padding included; times of edits count
+        from each window's start. With `valid` (valid frames of each window), frames beyond the longest are left out.
 
         Raises:
-            InputError: unknown site, edit that does not fit the model, or mel of another shape.
+            InputError: unknown site, edit that does not fit the model, inputs of another shape, or missing `ids`.
         """
         sites = self._parse_reads(read)
-        self._check_mel(mel)
-        values = self._encode(mel, sites, bind_edits(edits, self.dims), [0.0] * len(mel))
+        self._check_inputs(inputs)
+        if ids is None and any(site.needs_text(self.dims) for site in sites):
+            raise InputError("Decoder sites and logits need the tokens that the decoder reads; give `ids`.")
+        tape = Tape(sites, bind_edits(edits, self.dims), [0.0] * len(inputs))
+        values = self._forward(tape, inputs, sites, ids)
         if valid is None:
             return values
-        longest = max(valid)
-        return {str(site): _trim(values[str(site)], site, longest) for site in sites}
+        return {str(site): self._trim(values[str(site)], site, max(valid)) for site in sites}
 
     def _parse_reads(self, read: Sequence[str]) -> list[Site]:
         if isinstance(read, str):
@@ -178,56 +195,102 @@ class SpeechModel:
             raise InputError("Name at least one site to read, e.g. read=['encoder.0.resid_post'].")
         return sites
 
-    def _check_mel(self, mel: Tensor) -> None:
-        expected = (self.dims.n_mels, 2 * self.dims.n_positions)
-        if mel.ndim != 3 or tuple(mel.shape[1:]) != expected:
-            raise InputError(
-                f"This model reads mel windows of shape (b, {expected[0]}, {expected[1]}), not {tuple(mel.shape)}."
-            )
+    def _check_inputs(self, inputs: Tensor) -> None:
+        dims = self.dims
+        expected: tuple[int | str, ...] = ("b", dims.n_mels, 2 * dims.n_positions) if dims.n_mels else ("b", "n")
+        fits = inputs.ndim == len(expected) and (not dims.n_mels or tuple(inputs.shape[1:]) == expected[1:])
+        if not fits:
+            shape = ", ".join(str(size) for size in expected)
+            raise InputError(f"This model reads windows of shape ({shape}), not {tuple(inputs.shape)}.")
 
-    def _encode(
-        self, mel: Tensor, sites: Sequence[Site], edits: Sequence[BoundEdit], starts_s: Sequence[float]
+    def _forward(
+        self, tape: Tape, inputs: Tensor, sites: Sequence[Site], ids: Tensor | None = None
     ) -> dict[str, Tensor]:
-        tape = Tape(sites, edits, starts_s)
+        """Run as far as `tape` needs; return what it has read at `sites`."""
         with torch.no_grad(), recording(tape):
-            self.module.model.encoder(mel.to(self.device, self.dtype))
-        return {str(site): self._head(tape.values[site.base], site) for site in sites}
+            encoded = self.module.encode(inputs.to(self.device, self.dtype))
+            if ids is not None and "decoder" in self.dims.traits:
+                self.module.decode(ids.to(self.device), encoded)
+            elif "text" in self.dims.traits and "decoder" not in self.dims.traits:
+                self.module.letters(encoded)
+        return {str(site): tape.read(site, site.n_heads(self.dims)) for site in sites}
 
-    def _head(self, value: Tensor, site: Site) -> Tensor:
-        if site.head is None:
-            return value
-        if site.is_map:
-            return value[:, site.head]
-        width = site.width(self.dims)
-        return value[..., site.head * width : (site.head + 1) * width]
+    def run(
+        self,
+        clip: Clip,
+        read: Sequence[str],
+        edits: Sequence[Edit] = (),
+        *,
+        text: str | None = None,
+        language: str | None = None,
+    ) -> Run:
+        """Run the model on a clip and return what was read, valid frames only; stops at the deepest site asked for.
 
-    def run(self, clip: Clip, read: Sequence[str], edits: Sequence[Edit] = ()) -> Run:
-        """Run the encoder on a clip and return what was read, valid frames only; stops at the deepest site asked for.
-
-        Windows of a long clip are run one after another and joined; attention maps exist within one window.
+        Decoder sites and `logits` are read with the decoder forced to read `text`, or, without it, what the model
+        itself writes (greedily, with the same edits); `Run.positions` says which row is which token, prompt or
+        text. Windows of a long clip are run one after another and joined; attention maps exist within one window.
 
         Raises:
             InputError: unknown site, edit that does not fit, attention maps of a clip longer than a window, or an
                 unreadable clip.
         """
         sites = self._parse_reads(read)
-        bind_edits(edits, self.dims)
-        mel, valid = self.mel_windows(clip)
         bound = bind_edits(edits, self.dims, clip.duration_s)
+        windows = self.windows(clip)
         maps = [site for site in sites if site.is_map]
-        if maps and len(mel) > 1:
+        if len(windows) > 1 and (maps or text is not None):
+            what = str(maps[0]) if maps else "a forced text"
             raise InputError(
-                f"{maps[0]} exists within one window of {self.dims.window_s:g} s, but {clip.clip_id!r} spans "
-                f"{len(mel)}; cut it with start_s and end_s."
+                f"{what} exists within one window of {self.dims.window_s:g} s, but {clip.clip_id!r} spans "
+                f"{len(windows)}; cut it with start_s and end_s."
             )
         pieces: dict[str, list[Tensor]] = {str(site): [] for site in sites}
-        for index, n_frames in enumerate(valid):
-            values = self._encode(mel[index : index + 1], sites, bound, [index * self.dims.window_s])
+        positions: list[Position] = []
+        with_text = "decoder" in self.dims.traits and any(site.needs_text(self.dims) for site in sites)
+        tokens = self._tokens(clip, windows, edits, text, language) if with_text else [[] for _ in windows]
+        for window, here in zip(windows, tokens, strict=True):
+            ids = torch.tensor([[position.id for position in here]]) if with_text else None
+            values = self._forward(Tape(sites, bound, [window.start_s]), window.input[None], sites, ids)
             for site in sites:
-                kept = _trim(values[str(site)], site, n_frames)[0]
+                kept = self._trim(values[str(site)], site, window.n_frames)[0]
                 pieces[str(site)].append(kept.to("cpu", torch.float32))
+            positions += here
         joined = {name: torch.cat(parts, -2).contiguous() for name, parts in pieces.items()}
-        return Run(clip.clip_id, self.name, self.dims, joined)
+        return Run(clip.clip_id, self.name, self.dims, joined, tuple(positions))
+
+    def _tokens(
+        self, clip: Clip, windows: Sequence[Window], edits: Sequence[Edit], text: str | None, language: str | None
+    ) -> list[list[Position]]:
+        """The tokens that the decoder reads in each window: the prompt and the text, given or generated."""
+        tokenizer = self._require_tokenizer()
+        if text is None:
+            transcript = self.transcribe(clip, edits=edits, language=language)
+            language = transcript.language
+            written = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(windows))]
+        else:
+            written = [tokenizer.encode(" " + text.strip())]
+        prompt = self._rules.prompt_for(language)
+        limit = self.dims.n_text_positions - len(prompt)
+        if len(written[0]) > limit:
+            raise InputError(f"The text has {len(written[0])} tokens; the decoder has room for {limit}.")
+        return [
+            [Position(index, tokenizer.decode([index]), "prompt", number) for index in prompt]
+            + [Position(index, tokenizer.decode([index]), "text", number) for index in ids]
+            for number, ids in enumerate(written)
+        ]
+
+    def _trim(self, value: Tensor, site: Site, n_frames: int) -> Tensor:
+        """Keep the first `n_frames` 20-ms frames of a `[b, …]` tensor (of queries and keys, for maps)."""
+        dims = self.dims
+        if not dims.n_mels:
+            return value
+        kept = n_frames * max(site.row.hz, 50) // 50
+        of_text = site.of_text(dims)
+        if site.is_map:
+            if of_text and site.kind.startswith("attn"):
+                return value
+            return value[..., :kept] if of_text else value[..., :kept, :kept]
+        return value if of_text else value[:, :kept]
 
     @overload
     def transcribe(self, clips: Clip, *, edits: Sequence[Edit] = ..., language: str | None = ...) -> Transcript: ...
@@ -240,7 +303,7 @@ class SpeechModel:
     def transcribe(
         self, clips: Clip | Sequence[Clip], *, edits: Sequence[Edit] = (), language: str | None = None
     ) -> Transcript | list[Transcript]:
-        """Write down what is said in one clip (or several), with the encoder edited as asked.
+        """Write down what is said in one clip (or several), with the model edited as asked.
 
         `language` is a code such as `en`; without it each window's language is detected, where the model knows
         several. Greedy decoding, without timestamps; long clips are cut in windows whose texts are joined.
@@ -256,25 +319,26 @@ class SpeechModel:
         for clip in clips if edits else ():
             bind_edits(edits, self.dims, clip.duration_s)
         windows: list[list[Decoded]] = [[] for _ in clips]
+        bound = bind_edits(edits, self.dims)
         encoded = ((owner, window) for owner, clip in enumerate(clips) for window in self._encode_windows(clip, edits))
         while batch := list(islice(encoded, _DECODE_BATCH)):
-            together = torch.cat([window for _, window in batch])
-            with torch.no_grad():
-                decoded = decode(self.module, self.tokenizer, self._rules, together, language)
+            together = torch.cat([window for _, (window, _) in batch])
+            tape = Tape((), bound, [start_s for _, (_, start_s) in batch])
+            with torch.no_grad(), recording(tape):
+                decoded = decode(self.module, self._require_tokenizer(), self._rules, together, language)
             for (owner, _), written in zip(batch, decoded, strict=True):
                 windows[owner].append(written)
         return [
-            join(clip.uri, clip.clip_id, written, self.tokenizer) for clip, written in zip(clips, windows, strict=True)
+            join(clip.uri, clip.clip_id, written, self._require_tokenizer())
+            for clip, written in zip(clips, windows, strict=True)
         ]
 
-    def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[Tensor]:
-        """Yield the encoder's output for each window of a clip, `[1, t, d]` each."""
+    def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[tuple[Tensor, float]]:
+        """Yield the encoder's output `[1, t, d]` for each window of a clip, and when the window begins."""
         bound = bind_edits(edits, self.dims, clip.duration_s)
-        last = self.site("encoder.ln_post")
-        mel, _ = self.mel_windows(clip)
-        for index in range(len(mel)):
-            start_s = index * self.dims.window_s
-            yield self._encode(mel[index : index + 1], [last], bound, [start_s])[str(last)]
+        for window in self.windows(clip):
+            tape = Tape([self.output], bound, [window.start_s])
+            yield self._forward(tape, window.input[None], [self.output])[str(self.output)], window.start_s
 
     def score(self, clip: Clip, transcript: Transcript, *, edits: Sequence[Edit] = ()) -> list[float]:
         """Return how likely a transcript's tokens are when they are forced (log-probabilities, natural), with edits.
@@ -285,44 +349,20 @@ class SpeechModel:
         Raises:
             InputError: edit that does not fit, or a transcript of a longer clip.
         """
-        bind_edits(edits, self.dims)
+        bound = bind_edits(edits, self.dims)
         encoded = list(self._encode_windows(clip, edits))
         if any(token.window >= len(encoded) for token in transcript.tokens):
             raise InputError(f"The transcript has more windows than the clip {clip.clip_id!r}; it belongs to another.")
-        by_window = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(encoded))]
-        with torch.no_grad():
-            scored = score(self.module, self._rules, torch.cat(encoded), by_window, transcript.language)
-        return [value for window in scored for value in window]
+        scored: list[float] = []
+        for index, (window, start_s) in enumerate(encoded):
+            ids = [token.id for token in transcript.tokens if token.window == index]
+            with torch.no_grad(), recording(Tape((), bound, [start_s])):
+                scored += score(self.module, self._rules, window, [ids], transcript.language)[0]
+        return scored
 
     def random_weights(self, seed: int) -> SpeechModel:
-        """Return the same architecture with random weights: the control that every claim needs.
-
-        Matrices are drawn with standard deviation 1/√fan_in (so that signals neither die nor explode), biases
-        are 0, norms 1; the encoder's fixed sinusoidal positions stay. Deterministic; the global random state is
-        not touched.
-        """
+        """Return the same architecture with random weights: the control that every claim needs (see `randomise`)."""
         module = copy.deepcopy(self.module).float()
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for path, part in sorted(module.named_modules()):
-                if path != "model.encoder.embed_positions":
-                    _randomise(part, generator)
-        return SpeechModel(f"{self.name}-random-{seed}", None, module.to(self.device, self.dtype), self.tokenizer)
-
-
-def _randomise(part: nn.Module, generator: torch.Generator) -> None:
-    for name, parameter in sorted(part.named_parameters(recurse=False)):
-        if isinstance(part, nn.LayerNorm):
-            parameter.fill_(1.0 if name == "weight" else 0.0)
-        elif name == "bias":
-            parameter.zero_()
-        else:
-            fan_in = parameter[0].numel()
-            drawn = torch.empty(parameter.shape).normal_(0.0, fan_in**-0.5, generator=generator)
-            parameter.copy_(drawn)
-
-
-def _trim(value: Tensor, site: Site, n_frames: int) -> Tensor:
-    """Keep the first `n_frames` 20-ms frames of a `[b, …]` tensor (of queries and keys, for maps)."""
-    kept = n_frames * site.hz // 50
-    return value[..., :kept, :kept] if site.is_map else value[:, :kept]
+        randomise(module, seed)
+        module.to(self.device, self.dtype)
+        return SpeechModel(replace(self.checkpoint, name=f"{self.name}-random-{seed}", module=module, folder=None))

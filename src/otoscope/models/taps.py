@@ -1,21 +1,23 @@
 """Taps: the thin layer between a running model and the sites that one call reads and edits.
 
-Every tapped module carries a permanent hook, the same for all calls. What a hook does is decided by the `Tape` of
-the call it runs in, found through a context variable: two threads (or two nested calls) never meet.
+The model's modules call `tap(site, tensor)` wherever a site is met. What that does is decided by the `Tape` of the
+call they run in, found through a context variable: two threads (or two nested calls) never meet.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from otoscope.models.edits import BoundEdit
 from otoscope.models.sites import Site
+
+Watcher = Callable[[Tensor, int, int], None]
+"""Called with a block `[h, q, k]` of an attention map, its row of the batch and its first query."""
 
 
 class DeepestSiteReached(Exception):  # noqa: N818 (not an error: it ends a forward pass early)
@@ -23,38 +25,124 @@ class DeepestSiteReached(Exception):  # noqa: N818 (not an error: it ends a forw
 
 
 class Tape:
-    """What one call reads and edits, and what it has read so far."""
+    """What one call reads, watches and edits, and what it has read so far.
 
-    def __init__(self, reads: Iterable[Site], edits: Sequence[BoundEdit] = (), starts_s: Sequence[float] = ()) -> None:
+    `edits` concern every row of the batch; `row_edits[i]` row i alone. `starts_s[i]` is the moment of the clip at
+    which row i's window begins; `position` the number of tokens that the decoder has seen before this call.
+    """
+
+    def __init__(
+        self,
+        reads: Iterable[Site] = (),
+        edits: Sequence[BoundEdit] = (),
+        starts_s: Sequence[float] = (),
+        *,
+        row_edits: Sequence[Sequence[BoundEdit]] = (),
+        watchers: Mapping[str, Watcher] | None = None,
+    ) -> None:
         self.starts_s = starts_s
+        self.position = 0
         self.values: dict[str, Tensor] = {}
-        self._missing = {site.base for site in reads}
-        self._reads = frozenset(self._missing)
-        self._edits: dict[str, list[BoundEdit]] = {}
+        """Tensors read, by `Site.base`; of maps, the heads asked for (see `heads`)."""
+        self.heads: dict[str, list[int] | None] = {}
+        """Of each map read, which heads are kept (None: all)."""
+        self._watchers = dict(watchers or {})
+        self._missing = {site.base for site in reads} | set(self._watchers)
+        self._reads = {site.base for site in reads}
+        self._edits: dict[str, list[tuple[BoundEdit, int | None]]] = {}
+        for site in reads:
+            if site.is_map:
+                self._want_head(site)
         for edit in edits:
-            self._edits.setdefault(edit.site.base, []).append(edit)
+            self._edits.setdefault(edit.site.base, []).append((edit, None))
+        for row, row_list in enumerate(row_edits):
+            for edit in row_list:
+                self._edits.setdefault(edit.site.base, []).append((edit, row))
+
+    def _want_head(self, site: Site) -> None:
+        heads = self.heads.setdefault(site.base, [])
+        if site.head is None:
+            self.heads[site.base] = None
+        elif heads is not None and site.head not in heads:
+            heads.append(site.head)
 
     def concerns(self, name: str) -> bool:
-        """Whether this call reads or edits the site `name`."""
-        return name in self._reads or name in self._edits
+        """Whether this call reads, watches or edits the site `name`."""
+        return name in self._reads or name in self._edits or name in self._watchers
 
-    def visit(self, name: str, value: Tensor, *, in_place: bool = False) -> Tensor:
-        """Edit and read `value` (`[b, t, d]` or `[b, h, q, k]`) at the site `name`; return what the model goes on with.
-
-        `in_place` writes the edit into `value`, for tensors that the model reads again elsewhere.
+    def visit(self, name: str, value: Tensor) -> Tensor:
+        """Edit and read `value [b, t, d]` at the site `name`; return what the model goes on with.
 
         Raises:
             DeepestSiteReached: this was the last site asked for.
         """
-        for edit in self._edits.get(name, ()):
-            edited = edit.apply(value, self.starts_s)
-            value = value.copy_(edited) if in_place else edited
-        if name in self._missing:
+        for edit, row in self._edits.get(name, ()):
+            value = edit.apply(value, self._rows(row, len(value)), self.starts_s, self.position)
+        if name in self._reads:
+            if torch.is_grad_enabled() and not value.requires_grad:
+                value = value.detach().requires_grad_()
             self.values[name] = value
+            self.done(name)
+        return value
+
+    def visit_block(self, name: str, block: Tensor, row: int, first: int, shape: Sequence[int]) -> Tensor:
+        """The same for a block `[h, q, k]` of a map `[b, h, q, k]` of `shape`, of row `row` from query `first` on."""
+        for edit, only in self._edits.get(name, ()):
+            if only is None or only == row:
+                start_s = self.starts_s[row] if self.starts_s else 0.0
+                block = edit.apply_block(block, first + self.position, start_s)
+        if name in self._watchers:
+            self._watchers[name](block, row, first)
+        if name in self._reads:
+            heads = self.heads[name]
+            if name not in self.values:
+                kept = shape[1] if heads is None else len(heads)
+                self.values[name] = block.new_empty(shape[0], kept, *shape[2:])
+            chosen = block if heads is None else block[heads]
+            self.values[name][row, :, first : first + block.shape[1]] = chosen
+        return block
+
+    def visit_map(self, name: str, value: Tensor) -> Tensor:
+        """The same for a whole map `[b, h, q, k]` that gradients must flow through."""
+        if name in self._edits or name in self._watchers:
+            blocks = []
+            for row, block in enumerate(value):
+                for edit, only in self._edits.get(name, ()):
+                    if only is None or only == row:
+                        block = edit.apply_block(block, self.position, self.starts_s[row] if self.starts_s else 0.0)
+                blocks.append(block)
+            value = torch.stack(blocks)
+        if name in self._reads:
+            if not value.requires_grad:
+                value = value.detach().requires_grad_()
+            self.values[name] = value
+            self.heads[name] = None
+        return value
+
+    def done(self, name: str) -> None:
+        """Note that the site `name` has been met entirely.
+
+        Raises:
+            DeepestSiteReached: this was the last site asked for.
+        """
+        if name in self._missing:
             self._missing.remove(name)
             if not self._missing:
                 raise DeepestSiteReached
-        return value
+
+    def read(self, site: Site, n_heads: int) -> Tensor:
+        """Return what was read at `site`: its head alone, where it names one."""
+        value = self.values[site.base]
+        if site.head is None:
+            return value
+        if site.is_map:
+            heads = self.heads[site.base]
+            return value[:, site.head if heads is None else heads.index(site.head)]
+        width = value.shape[-1] // n_heads
+        return value[..., site.head * width : (site.head + 1) * width]
+
+    def _rows(self, row: int | None, n_rows: int) -> Sequence[int]:
+        return range(n_rows) if row is None else (row,)
 
 
 _TAPE: ContextVar[Tape | None] = ContextVar("otoscope_tape", default=None)
@@ -63,6 +151,12 @@ _TAPE: ContextVar[Tape | None] = ContextVar("otoscope_tape", default=None)
 def current_tape() -> Tape | None:
     """Return the tape of the call this code runs in, if any."""
     return _TAPE.get()
+
+
+def tap(name: str, value: Tensor) -> Tensor:
+    """Let the current call read and edit `value [b, t, d]` at the site `name`; return what the model goes on with."""
+    tape = _TAPE.get()
+    return value if tape is None else tape.visit(name, value)
 
 
 @contextlib.contextmanager
@@ -74,54 +168,3 @@ def recording(tape: Tape) -> Iterator[Tape]:
             yield tape
     finally:
         _TAPE.reset(token)
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Where a site's tensor is met: at the input or output of a module (`L` stands for the layer in both names)."""
-
-    site: str
-    module: str
-    at: Literal["input", "output"] = "output"
-    channels_first: bool = False
-    """The module's tensor is `[b, d, t]`."""
-    in_place: bool = False
-    """The model reads the same tensor again outside this module (a residual stream)."""
-
-
-def install_taps(model: nn.Module, taps: Iterable[Tap], n_layers: int) -> None:
-    """Put the permanent hooks of `taps` on the modules of `model`; in one module, rows act in their order."""
-    for tap in taps:
-        for layer in range(n_layers) if ".L." in tap.site else (None,):
-            number = "" if layer is None else str(layer)
-            module = model.get_submodule(tap.module.replace(".L", f".{number}"))
-            _install(module, tap, tap.site.replace(".L.", f".{number}."))
-
-
-def _install(module: nn.Module, tap: Tap, name: str) -> None:
-    def visit(tensor: Tensor) -> Tensor | None:
-        tape = _TAPE.get()
-        if tape is None or not tape.concerns(name):
-            return None
-        value = tensor.transpose(1, 2) if tap.channels_first else tensor
-        visited = tape.visit(name, value, in_place=tap.in_place)
-        return visited.transpose(1, 2) if tap.channels_first else visited
-
-    if tap.at == "input":
-
-        def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if args:
-                value = visit(args[0])
-                return None if value is None else ((value, *args[1:]), kwargs)
-            key = next(iter(kwargs))
-            value = visit(kwargs[key])
-            return None if value is None else (args, {**kwargs, key: value})
-
-        module.register_forward_pre_hook(before, with_kwargs=True)
-    else:
-
-        def after(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            value = visit(output)
-            return output if value is None else value
-
-        module.register_forward_hook(after)

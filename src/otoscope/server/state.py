@@ -209,8 +209,8 @@ class State:
 
         def make() -> Mel:
             with self.model_calls:
-                windows, frames = self.model().mel_windows(found.clip)
-            valid = [window[:, : 2 * n].cpu().float().numpy() for window, n in zip(windows, frames, strict=True)]
+                windows = self.model().windows(found.clip)
+            valid = [window.input[:, : 2 * window.n_frames].cpu().float().numpy() for window in windows]
             whole = np.concatenate(valid, axis=1)
             low, high = (float(whole.min()), float(whole.max())) if whole.size else (0.0, 1.0)
             return Mel(quantise(whole, low, high), low, high, 0.01)

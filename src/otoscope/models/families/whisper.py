@@ -1,61 +1,80 @@
-"""Whisper: where Hugging Face's modules hold each site."""
+"""Whisper of every size: tiny to large-v3, turbo, English-only, distilled and fine-tuned ones."""
 
 from __future__ import annotations
 
-from typing import Any
+from torch import nn
 
-from otoscope.models.arithmetic import use_fast_linear
-from otoscope.models.attention import NAME, name_attention
-from otoscope.models.dims import Dims
-from otoscope.models.taps import Tap, install_taps
-
-_BLOCK = "model.encoder.layers.L"
-
-TAPS: tuple[Tap, ...] = (
-    Tap("mel", "model.encoder.conv1", "input", channels_first=True),
-    Tap("encoder.conv1", "model.encoder.conv1", channels_first=True),
-    Tap("encoder.conv2", "model.encoder.conv2", channels_first=True),
-    Tap("encoder.embed", "model.encoder.layers.0", "input"),
-    Tap("encoder.L.resid_pre", _BLOCK, "input"),
-    Tap("encoder.L.attn.q", f"{_BLOCK}.self_attn.q_proj"),
-    Tap("encoder.L.attn.k", f"{_BLOCK}.self_attn.k_proj"),
-    Tap("encoder.L.attn.v", f"{_BLOCK}.self_attn.v_proj"),
-    Tap("encoder.L.attn.z", f"{_BLOCK}.self_attn.out_proj", "input"),
-    Tap("encoder.L.attn.out", f"{_BLOCK}.self_attn.out_proj"),
-    Tap("encoder.L.resid_mid", f"{_BLOCK}.final_layer_norm", "input", in_place=True),
-    Tap("encoder.L.mlp.in", f"{_BLOCK}.final_layer_norm"),
-    Tap("encoder.L.mlp.pre", f"{_BLOCK}.fc1"),
-    Tap("encoder.L.mlp.post", f"{_BLOCK}.fc2", "input"),
-    Tap("encoder.L.mlp.out", f"{_BLOCK}.fc2"),
-    Tap("encoder.L.resid_post", _BLOCK),
-    Tap("encoder.ln_post", "model.encoder.layer_norm"),
-)
-"""`attn.scores` and `attn.pattern` are met inside the attention function (see attention.py)."""
+from otoscope.models.dims import ConvLayer, Dims
+from otoscope.models.families.adapter import Config, Family, Names
+from otoscope.models.modules.whisper import Whisper
 
 
-def dims_of(config: Any) -> Dims:
-    """Read the sizes of a Whisper model out of its configuration (a `WhisperConfig`)."""
+def _dims(config: Config) -> Dims:
+    d_model = config["d_model"]
+    positions = config.get("max_source_positions", 1500)
     return Dims(
-        n_layers=config.encoder_layers,
-        d_model=config.d_model,
-        n_heads=config.encoder_attention_heads,
-        d_mlp=config.encoder_ffn_dim,
-        n_mels=config.num_mel_bins,
-        n_positions=config.max_source_positions,
-        window_samples=config.max_source_positions * 320,
-        n_decoder_layers=config.decoder_layers,
-        n_decoder_heads=config.decoder_attention_heads,
-        n_text_positions=config.max_target_positions,
-        n_vocab=config.vocab_size,
+        family="whisper",
+        n_layers=config["encoder_layers"],
+        d_model=d_model,
+        n_heads=config["encoder_attention_heads"],
+        d_mlp=config.get("encoder_ffn_dim", 4 * d_model),
+        window_samples=positions * 320,
+        n_mels=config.get("num_mel_bins", 80),
+        n_positions=positions,
+        convs=(ConvLayer(d_model, 3, 1), ConvLayer(d_model, 3, 2)),
+        n_decoder_layers=config["decoder_layers"],
+        n_decoder_heads=config["decoder_attention_heads"],
+        d_decoder_mlp=config.get("decoder_ffn_dim", 4 * d_model),
+        n_text_positions=config.get("max_target_positions", 448),
+        n_vocab=config["vocab_size"],
     )
 
 
-def tap(module: Any) -> Any:
-    """Put the taps on a freshly built `WhisperForConditionalGeneration` (once; copies keep them) and return it."""
-    dims = dims_of(module.config)
-    install_taps(module, TAPS, dims.n_layers)
-    for layer in range(dims.n_layers):
-        name_attention(module.model.encoder.layers[layer].self_attn, f"encoder.{layer}.attn")
-    module.set_attn_implementation(NAME)
-    use_fast_linear(module.model.encoder)
-    return module
+def _build(config: Config, dims: Dims) -> nn.Module:
+    return Whisper(
+        dims,
+        config.get("activation_function", "gelu"),
+        scale_embedding=config.get("scale_embedding", False),
+        tied=config.get("tie_word_embeddings", True),
+    )
+
+
+FAMILY = Family(
+    name="whisper",
+    hears="mel",
+    dims=_dims,
+    build=_build,
+    names=(
+        (r"^model\.", ""),
+        (r"^proj_out\.", "head."),
+        (r"\.embed_positions\.weight$", ".positions"),
+        (r"\.embed_tokens\.", ".tokens."),
+        (r"\.layers\.", ".blocks."),
+        (r"\.self_attn_layer_norm\.", ".norm_attn."),
+        (r"\.encoder_attn_layer_norm\.", ".norm_cross."),
+        (r"\.final_layer_norm\.", ".norm_mlp."),
+        (r"\.layer_norm\.", ".norm_post."),
+        (r"\.self_attn\.", ".attn."),
+        (r"\.encoder_attn\.", ".cross."),
+        (r"\.(q|k|v|out)_proj\.", r".\1."),
+        (r"\.fc1\.", ".mlp.up."),
+        (r"\.fc2\.", ".mlp.down."),
+    ),
+)
+
+OPENAI_NAMES: Names = (
+    (r"\.cross_attn_ln\.", ".norm_cross."),
+    (r"\.attn_ln\.", ".norm_attn."),
+    (r"\.mlp_ln\.", ".norm_mlp."),
+    (r"\.cross_attn\.", ".cross."),
+    (r"\.query\.", ".q."),
+    (r"\.key\.", ".k."),
+    (r"\.value\.", ".v."),
+    (r"\.mlp\.0\.", ".mlp.up."),
+    (r"\.mlp\.2\.", ".mlp.down."),
+    (r"\.positional_embedding$", ".positions"),
+    (r"\.token_embedding\.", ".tokens."),
+    (r"\.ln_post\.", ".norm_post."),
+    (r"^decoder\.ln\.", "decoder.norm_post."),
+)
+"""The same for the `.pt` files of openai-whisper."""

@@ -1,0 +1,1 @@
+"""From a name, folder or file to a network with its weights: finding, reading and checking checkpoints."""
