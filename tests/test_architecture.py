@@ -12,7 +12,18 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "otoscope"
 FOUNDATION = ("errors", "storage", "progress")
-ORDER = ("audio", "models", "activations", "dictionaries", "evaluation", "atlas", "workspace", "server", "cli")
+ORDER = (
+    "audio",
+    "models",
+    "alignment",
+    "activations",
+    "dictionaries",
+    "evaluation",
+    "atlas",
+    "workspace",
+    "server",
+    "cli",
+)
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "web" not in path.parts)
 
 

@@ -18,7 +18,7 @@ def run(
 ) -> None:
     """List what can be read and edited inside a model."""
     speech_model = open_model(model, workspace_if_any(workspace))
-    from otoscope.models.sites import SITES, parse_site
+    from otoscope.models import SITES, parse_site
 
     dims = speech_model.dims
 

@@ -5,7 +5,8 @@ from otoscope.models.dims import Dims
 from otoscope.models.edits import Edit, FeatureReader
 from otoscope.models.generation import Token, Transcript
 from otoscope.models.run import Position, Run
-from otoscope.models.sites import SITES, Site, SiteKind, parse_site, site_names
+from otoscope.models.site_table import SITES, SiteKind
+from otoscope.models.sites import Site, parse_site, site_names
 from otoscope.models.speech_model import SpeechModel, load_model, untrained_model
 
 __all__ = [
