@@ -161,16 +161,21 @@ def test_a_second_table_of_intervals(tmp_path: Path) -> None:
         ("m.csv", "path,start_s,end_s\na.wav,2,1\n", r"line 2: end_s \(1\) must be after start_s \(2\)"),
         ("m.csv", "path\na.wav,b\n", "line 2: more cells than columns"),
         ("m.csv", "path,speaker\n,b\n", "line 2: no recording is named"),
-        ("m.jsonl", "{\n", "cannot be read as jsonl"),
+        ("m.jsonl", "{\n", "line 1: it is not JSON"),
         ("m.jsonl", "[1]\n", "line 1: expected a JSON object"),
         ("m.jsonl", '{"path": "a.wav", "tiers": {"words": [[0, 1]]}}\n', "line 1: tiers must look like"),
-        ("m.jsonl", '{"path": "a.wav", "tiers": {"words": [[2, 1, "x"]]}}\n', "line 1: an interval must end after"),
+        (
+            "m.jsonl",
+            '{"path": "a.wav", "tiers": {"words": [[2, 1, "x"]]}}\n',
+            "line 1: words .x. ends before it starts",
+        ),
         ("m.jsonl", '{"path": "a.wav", "tiers": [3]}\n', "line 1: tiers must look like"),
         ("m.parquet", "no parquet", "cannot be read as parquet"),
         ("m.xlsx", "path\n", "is not a manifest"),
     ],
 )
 def test_rows_that_cannot_be_understood_are_named(tmp_path: Path, name: str, text: str, saying: str) -> None:
+    beep(tmp_path / "a.wav")
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=saying):
         Corpus.from_manifest(tmp_path / name)

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -26,6 +27,14 @@ class Interval:
     start_s: float
     end_s: float
     label: str
+
+
+class StoredRecording(Protocol):
+    """A recording that lies inside something larger (a row of a data set), read when it is needed."""
+
+    def read(self) -> bytes:
+        """Return its bytes."""
+        ...
 
 
 Tiers = Mapping[str, tuple[Interval, ...]]
@@ -52,7 +61,7 @@ class Clip:
     attributes: Mapping[str, str] = field(default_factory=dict)
     tiers: Tiers = field(default_factory=dict)
     sha256: str | None = field(default=None, compare=False)
-    source: Path | bytes | np.ndarray | None = field(default=None, compare=False)
+    source: Path | bytes | np.ndarray | StoredRecording | None = field(default=None, compare=False)
     """Where the sound is: a file, the bytes of one, or 16 kHz mono samples; None: the file named by `uri`."""
 
     @classmethod
@@ -160,13 +169,34 @@ class Clip:
         """Length in seconds, from the span or else from the header of the source."""
         if self.end_s is not None:
             return self.end_s - self.start_s
-        if isinstance(self.source, np.ndarray):
-            return len(self.source) / SAMPLE_RATE_HZ - self.start_s
-        return probe(self._recording(), name=self.uri).duration_s - self.start_s
+        recording = self.recording
+        if isinstance(recording, np.ndarray):
+            return len(recording) / SAMPLE_RATE_HZ - self.start_s
+        return probe(recording, name=self.uri).duration_s - self.start_s
 
     def tier(self, name: str) -> tuple[Interval, ...]:
         """Return the intervals of a tier ("words", "phones", "events"…); empty if there is none."""
         return self.tiers.get(name, ())
+
+    @property
+    def recording(self) -> Path | bytes | np.ndarray:
+        """The source to decode: a file, the bytes of one, or samples."""
+        if self.source is None:
+            return Path(self.uri)
+        return self.source if isinstance(self.source, Path | bytes | np.ndarray) else self.source.read()
+
+    def decode(self) -> np.ndarray:
+        """Return the sound as `samples` does, decoded anew from its source.
+
+        Raises:
+            InputError: the source is missing or cannot be decoded.
+        """
+        recording = self.recording
+        if isinstance(recording, np.ndarray):
+            return recording[self._span_in_samples()]
+        samples = decode(recording, start_s=self.start_s, end_s=self.end_s, name=self.uri)
+        samples.flags.writeable = False
+        return samples
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the source's content, read once if it is not known yet.
@@ -176,9 +206,9 @@ class Clip:
         """
         if self.sha256 is not None:
             return self.sha256
-        if isinstance(self.source, np.ndarray):
-            return hashlib.sha256(self.source.tobytes()).hexdigest()
-        recording = self._recording()
+        recording = self.recording
+        if isinstance(recording, np.ndarray):
+            return hashlib.sha256(recording.tobytes()).hexdigest()
         if isinstance(recording, bytes):
             return hashlib.sha256(recording).hexdigest()
         try:
@@ -188,19 +218,9 @@ class Clip:
         except OSError as error:
             raise InputError(f"{recording} cannot be read: {error.strerror or error}.") from error
 
-    def _recording(self) -> Path | bytes:
-        if isinstance(self.source, np.ndarray):
-            raise TypeError("samples in memory are not a recording")
-        return Path(self.uri) if self.source is None else self.source
-
     def _span_in_samples(self) -> slice:
         end = None if self.end_s is None else round(self.end_s * SAMPLE_RATE_HZ)
         return slice(round(self.start_s * SAMPLE_RATE_HZ), end)
-
-    def _decode(self) -> np.ndarray:
-        samples = decode(self._recording(), start_s=self.start_s, end_s=self.end_s, name=self.uri)
-        samples.flags.writeable = False
-        return samples
 
     def __hash__(self) -> int:
         return hash((self.clip_id, self.uri, self.start_s, self.end_s))
@@ -228,7 +248,7 @@ class _RecentSamples:
             if key in self._held:
                 self._held.move_to_end(key)
                 return self._held[key]
-        samples = clip._decode()
+        samples = clip.decode()
         with self._lock:
             if key not in self._held and samples.nbytes <= self.LIMIT_BYTES // 4:
                 self._held[key] = samples
@@ -239,9 +259,11 @@ class _RecentSamples:
 
     @staticmethod
     def _key(clip: Clip) -> tuple[object, ...]:
-        recording = clip._recording()
-        if isinstance(recording, bytes):
+        if isinstance(clip.source, bytes):
             return (clip.content_hash(), clip.start_s, clip.end_s)
+        if not isinstance(clip.source, Path | None):
+            return (clip.source, clip.start_s, clip.end_s)
+        recording = clip.source or Path(clip.uri)
         try:
             stat = recording.stat()
         except OSError:

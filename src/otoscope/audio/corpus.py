@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from otoscope.audio.clip import Clip
+from otoscope.audio.problems import OnError, Problem, Problems
+from otoscope.audio.readers.tree import is_sound
 from otoscope.errors import InputError, nearest
+from otoscope.progress import ProgressReport
 
 BUNDLED = ("mini",)
 """Corpora that come with the package, by name."""
@@ -26,9 +30,11 @@ class Corpus(Sequence[Clip]):
         InputError: no clips, or two clips with one id.
     """
 
-    def __init__(self, name: str, clips: Iterable[Clip]) -> None:
+    def __init__(self, name: str, clips: Iterable[Clip], problems: Iterable[Problem] = ()) -> None:
         self.name = name
         self.clips: tuple[Clip, ...] = tuple(clips)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        """What could not be used when the corpus was opened with `on_error="skip"`."""
         if not self.clips:
             raise InputError(f"Corpus {name!r} has no clips.")
         self._position = {clip.clip_id: i for i, clip in enumerate(self.clips)}
@@ -37,19 +43,63 @@ class Corpus(Sequence[Clip]):
             raise InputError(f"Corpus {name!r} has two clips with the id {twice!r}; ids must be unique.")
 
     @classmethod
-    def from_folder(cls, path: str | os.PathLike[str], name: str | None = None) -> Corpus:
-        """Return the recordings below a folder, in the order of their paths.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        kind: str | None = None,
+        split: str | None = None,
+        labels: str | os.PathLike[str] | None = None,
+        on_error: OnError = "raise",
+        name: str | None = None,
+    ) -> Corpus:
+        """Return the corpus that lies at `path`, of whatever layout: no sound is opened.
 
-        The subfolder becomes `attributes["folder"]`. Spoken digits named `{digit}_{speaker}_{take}` (FSDD)
-        get their text, speaker and a word tier.
+        Args:
+            path: a saved corpus, a manifest, or a folder: LibriSpeech, LibriTTS, Common Voice, AudioSet, ESC-50,
+                ESC-10, Speech Commands, TIMIT, LJSpeech, CMU ARCTIC, FSDD, or any recordings.
+            kind: the layout, where it should not be found by what is in the folder (`otoscope corpus kinds`).
+            split: the part to read ("train-clean-100", "test", "validated"; the fold "1" of ESC-50); all by default.
+            labels: a folder of label files (.TextGrid, .json…) found by the path, id or name of their clip, or a CTM.
+            on_error: "raise" refuses a corpus of which something cannot be used (a missing recording, a bad row,
+                overlapping intervals, another encoding) and says how much; "skip" goes on without it, see `problems`.
+            name: the name of the corpus, by default that of the folder.
 
         Raises:
-            InputError: not a folder, or no recordings in it.
+            InputError: nothing there, no such kind or split, no clips, or something cannot be used.
         """
-        from otoscope.audio.readers.folder import read_folder
+        from otoscope.audio.readers.registry import open_clips
 
-        path = Path(path)
-        return cls(name or path.resolve().name, read_folder(path))
+        found, clips, problems = open_clips(
+            Path(path), kind=kind, split=split, labels=None if labels is None else Path(labels), on_error=on_error
+        )
+        return cls(name or found, clips, problems)
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        labels: str | os.PathLike[str] | None = None,
+        on_error: OnError = "raise",
+    ) -> Corpus:
+        """Return the recordings below a folder, in the order of their paths.
+
+        The subfolder becomes `attributes["folder"]`; label files beside a recording (`clip.TextGrid`,
+        `clip_annot.json`, `clip.PHN`…) become its tiers, and plain text (`clip.txt`) its text. `labels` and `on_error`
+        as in `open`.
+        Spoken digits named `{digit}_{speaker}_{take}` (FSDD) get their text, speaker and a word tier.
+
+        Raises:
+            InputError: not a folder, no recordings in it, or labels that cannot be used.
+        """
+        from otoscope.audio.readers.registry import is_digits
+
+        if not Path(path).is_dir():
+            raise InputError(f"{path} is not a folder of recordings.")
+        kind = "fsdd" if is_digits(Path(path)) else "folder"
+        return cls.open(path, kind=kind, labels=labels, on_error=on_error, name=name or Path(path).resolve().name)
 
     @classmethod
     def from_manifest(
@@ -58,21 +108,56 @@ class Corpus(Sequence[Clip]):
         *,
         tiers: str | os.PathLike[str] | None = None,
         name: str | None = None,
+        on_error: OnError = "raise",
     ) -> Corpus:
         """Return the clips listed in a .csv, .tsv, .jsonl or .parquet file, one row per clip.
 
         Columns: `path` (or `uri`, `file`, `audio`; relative to the manifest), and optionally `clip_id`,
-        `start_s`, `end_s`, `text` (or `transcript`), `speaker`, `language`, `sound_class` (or `label`) and
+        `start_s`, `end_s`, `text` (or `transcript`, `sentence`), `speaker`, `language`, `sound_class` (or `label`) and
         `tiers` (JSON: `{"words": [[start_s, end_s, label], …]}`); other columns become attributes. `tiers`
         names a second table with the columns `clip_id` or `path`, `tier`, `start_s`, `end_s`, `label`.
 
         Raises:
-            InputError: missing, of another kind, or a row that cannot be understood (with its line).
+            InputError: missing, of another kind; or, unless `on_error` is "skip", a row that cannot be understood or
+                whose recording is missing (with its line).
         """
         from otoscope.audio.readers.manifest import read_manifest
 
         path = Path(path)
-        return cls(name or path.stem, read_manifest(path, None if tiers is None else Path(tiers)))
+        problems = Problems()
+        clips = read_manifest(path, None, problems, None if tiers is None else Path(tiers))
+        found = problems.settle(str(path), on_error)
+        if not clips:
+            raise InputError(f"{path} has no clip that can be used; the first fault: {found[0]}.")
+        return cls(name or path.stem, clips, found)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        name: str | None = None,
+        audio: str | None = None,
+        text: str | None = None,
+        speaker: str | None = None,
+        on_error: OnError = "raise",
+    ) -> Corpus:
+        """Return the rows of a loaded Hugging Face data set (`datasets.Dataset`) as clips.
+
+        Recordings are read when they are needed, not copied. `audio`, `text` and `speaker` name the columns where they
+        are not called as usual; class labels become `sound_class`, other texts and numbers attributes.
+
+        Raises:
+            InputError: streamed, several splits at once, no audio column; or, unless `on_error` is "skip", a row whose
+                recording is missing.
+        """
+        from otoscope.audio.readers.hub import read_dataset
+
+        problems = Problems()
+        clips = read_dataset(dataset, {"audio": audio, "text": text, "speaker": speaker}, problems)
+        info = getattr(getattr(dataset, "info", None), "dataset_name", None)
+        name = name or str(info or "dataset")
+        return cls(name, clips, problems.settle(name, on_error))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Corpus:
@@ -84,6 +169,30 @@ class Corpus(Sequence[Clip]):
         from otoscope.audio.readers.saved import load_corpus
 
         return cls(*load_corpus(Path(folder)))
+
+    def check(self, *, progress: bool | ProgressReport = False) -> tuple[Problem, ...]:
+        """Decode every clip and return what cannot be decoded, and tiers that reach past the end of the sound.
+
+        `corpus.select(lambda clip: clip.clip_id not in bad)` with `bad = {p.clip_id for p in corpus.check()}` leaves
+        them out.
+        """
+        from otoscope.audio.checking import check_clips
+
+        return check_clips(self, progress)
+
+    def export_labels(self, folder: str | os.PathLike[str], kind: str = "TextGrid") -> list[Path]:
+        """Write the tiers to a new folder, which appears when it is complete, and return the files.
+
+        "TextGrid" and "JSON" are a file per clip, `{clip_id}.TextGrid`; "Audacity" a label track per clip and tier,
+        `{clip_id}.words.txt`; "CTM" one file per tier for all clips, `words.ctm`. Times count from the clip's start.
+
+        Raises:
+            InputError: no tiers, an unknown kind, a folder that holds something, or a label the format cannot hold.
+            OtoscopeError: the folder cannot be written.
+        """
+        from otoscope.audio.labels.exporting import export_labels
+
+        return export_labels(self, Path(folder), kind)
 
     def save(self, folder: str | os.PathLike[str]) -> Corpus:
         """Write the corpus to a folder and return it as it will be loaded.
@@ -222,6 +331,8 @@ class Corpus(Sequence[Clip]):
             facts.append(f"{len(self.speakers)} speakers")
         if self.tier_names:
             facts.append("tiers " + ", ".join(self.tier_names))
+        if self.problems:
+            facts.append(f"{len(self.problems):,} items left out")
         return f"Corpus({self.name!r}: {'; '.join(facts)})"
 
 
@@ -229,16 +340,23 @@ def _update(digest: Any, values: list[Any]) -> None:
     digest.update(json.dumps(values, ensure_ascii=True).encode() + b"\n")
 
 
-def corpus(name_or_path: str | os.PathLike[str]) -> Corpus:
-    """Open a corpus: "mini" (bundled), a saved corpus, a folder of recordings, a manifest, or one recording.
+def corpus(
+    name_or_path: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    split: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    on_error: OnError = "raise",
+) -> Corpus:
+    """Open a corpus: "mini" (bundled), one recording, or what `Corpus.open` opens, recognised by what is in it.
+
+    `kind`, `split`, `labels` and `on_error` are those of `Corpus.open`.
 
     Raises:
-        InputError: there is nothing of that name.
+        InputError: there is nothing of that name, or something of it cannot be used.
     """
-    from otoscope.audio.readers.manifest import KINDS
-
     if str(name_or_path) in BUNDLED and not Path(name_or_path).exists():
-        return Corpus.load(Path(str(resources.files("otoscope"))) / "assets" / str(name_or_path))
+        name_or_path = Path(str(resources.files("otoscope"))) / "assets" / str(name_or_path)
     path = Path(name_or_path)
     if not path.exists():
         hint = nearest(str(name_or_path), BUNDLED)
@@ -246,13 +364,15 @@ def corpus(name_or_path: str | os.PathLike[str]) -> Corpus:
             f"{str(name_or_path)!r} is neither a bundled corpus ({', '.join(BUNDLED)}) "
             f"nor an existing path{hint or '.'}"
         )
-    if path.is_file():
-        if path.suffix.lower() in KINDS:
-            return Corpus.from_manifest(path)
-        return Corpus(path.stem, [Clip.from_file(path)])
-    if (path / "meta.json").is_file() and (path / "corpus.parquet").is_file():
-        return Corpus.load(path)
-    for kind in KINDS:
-        if (path / f"manifest{kind}").is_file():
-            return Corpus.from_manifest(path / f"manifest{kind}", name=path.resolve().name)
-    return Corpus.from_folder(path)
+    if path.is_file() and kind is None and is_sound(path.name):
+        clip = Clip.from_file(path)
+        return Corpus(path.stem, [clip if labels is None else _labelled(clip, Path(labels), on_error)])
+    return Corpus.open(path, kind=kind, split=split, labels=labels, on_error=on_error)
+
+
+def _labelled(clip: Clip, labels: Path, on_error: OnError) -> Clip:
+    from otoscope.audio.labels import read_labels
+
+    if labels.is_dir():
+        raise InputError(f"{labels} is a folder; one recording takes one file of labels.")
+    return dataclasses.replace(clip, tiers=read_labels(labels, on_error=on_error))
