@@ -9,6 +9,7 @@ import torch
 
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.dictionaries import Neurons
+from otoscope.models import Dims, Site, parse_site
 
 SITE = "encoder.1.mlp.post"
 PHONES = ("a", "iː", "m", "s", "ʃ")
@@ -17,6 +18,7 @@ SOUNDS = ("rain", "siren")
 M, NOISE, DEAD, ALWAYS, SIREN, MORNING, STEPS, VOICE = range(8)
 """What the units do: detect m, nothing, never fire, always fire, detect sirens, detect a word, take few distinct
 values, fire for one voice."""
+DIMS = Dims("whisper", n_layers=2, d_model=8, n_heads=1, d_mlp=8, window_samples=480_000, n_mels=80, n_positions=1500)
 
 
 @dataclass
@@ -29,8 +31,10 @@ class PlantedModel:
     weights_hash: str = "0" * 64
     dtype: torch.dtype = torch.float32
 
-    def site(self, text: str) -> str:
-        return text
+    dims: Dims = DIMS
+
+    def site(self, text: str) -> Site:
+        return parse_site(text)
 
     def width(self, site: str) -> int:
         return next(iter(self.frames.values())).shape[1]

@@ -14,6 +14,7 @@ from otoscope.atlas.labels import f1_interval, shift_p_value
 from otoscope.audio import Corpus, Interval
 from otoscope.dictionaries import Neurons
 from otoscope.evaluation import auroc, average_precision, f1_at, f1_max
+from otoscope.models import Clock
 
 
 def labelled(world: World) -> tuple[np.ndarray, np.ndarray, list[LabelSet]]:
@@ -21,7 +22,7 @@ def labelled(world: World) -> tuple[np.ndarray, np.ndarray, list[LabelSet]]:
     frames = [world.model.frames[clip.clip_id] for clip in world.corpus]
     counts = [len(each) for each in frames]
     half, _ = split_clips(world.corpus, counts, seed=0)
-    return np.concatenate(frames), np.repeat(half, counts), label_sets(world.corpus, counts, half, 0.02)
+    return np.concatenate(frames), np.repeat(half, counts), label_sets(world.corpus, counts, half, Clock())
 
 
 @pytest.mark.parametrize(
@@ -162,3 +163,17 @@ def test_a_perfect_score_on_few_clips_is_not_certain() -> None:
     low, high = f1_interval(np.array([1.0]), np.array([0.0]), np.array([3]))
     assert low[0] < 0.5
     assert high[0] == 1.0
+
+
+def test_frames_are_labelled_by_the_clock_of_their_site() -> None:
+    """A wav2vec2-like frame is centred 12.5 ms later than Whisper's, so fewer of them lie before a boundary."""
+    phones = (Interval(0.0, 0.05, "s"), Interval(0.05, 0.1, "m"))
+    clips = [silence(5, f"c{i}", speaker=f"v{i % 2}", tiers={"phones": phones}) for i in range(60)]
+    half = np.arange(60, dtype=np.uint8) % 2
+
+    def first_clip(clock: Clock) -> list[str]:
+        (found,) = (s for s in label_sets(Corpus("c", clips), [5] * 60, half, clock) if s.kind == "phone")
+        return [found.classes[i] for i in found.frame_class[:5]]
+
+    assert first_clip(Clock()) == ["s", "s", "s", "m", "m"]
+    assert first_clip(Clock(offset_s=0.0125)) == ["s", "s", "m", "m", "m"]

@@ -19,6 +19,7 @@ from otoscope.atlas.format import read_meta, read_table, verify_files
 from otoscope.atlas.postings import Postings
 from otoscope.atlas.query import find_features
 from otoscope.errors import InputError, nearest
+from otoscope.models.clock import Clock
 
 Histogram = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 
@@ -178,8 +179,13 @@ class Atlas:
         if clip is None:
             raise InputError(f"Atlas {self.name!r} has no clip {clip_id!r}{nearest(clip_id, self._clip_index) or '.'}")
         rows = _frame(read_table(self.folder / "peaks.parquet", clip=clip)).drop(columns="clip").head(top)
-        rows.insert(2, "time_s", (rows["frame"] * self.meta["frame_s"]).round(6))
+        rows.insert(2, "time_s", (rows["frame"] * self.clock.frame_s + self.clock.offset_s).round(6))
         return rows
+
+    @property
+    def clock(self) -> Clock:
+        """Which moment of its clip each frame stands for."""
+        return Clock(self.meta["frame_s"], self.meta.get("first_frame_s", 0.0))
 
     @cached_property
     def clip_starts(self) -> npt.NDArray[np.int64]:
@@ -245,12 +251,12 @@ class FeatureEntry:
         rows = [row for row in self._example_rows if row["kind"] == kind]
         if kind == "decile":
             rows = _spread(rows, top)
-        ids, frame_s = self.atlas.clip_ids, self.atlas.meta["frame_s"]
+        ids, clock = self.atlas.clip_ids, self.atlas.clock
         return [
             Example(
                 clip_id=ids[row["clip"]],
                 frame=row["frame"],
-                time_s=round(row["frame"] * frame_s, 6),
+                time_s=round(clock.time_s(row["frame"]), 6),
                 value=row["value"],
                 kind=kind,
                 decile=row["decile"] if kind == "decile" else None,

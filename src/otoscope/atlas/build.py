@@ -28,12 +28,12 @@ from otoscope.atlas.label_sets import label_sets, split_clips
 from otoscope.atlas.labels import N_SHIFTS, Labeller, Rows
 from otoscope.atlas.peaks import ClipPeaks
 from otoscope.atlas.postings import Entries, PostingsWriter, strongest
-from otoscope.atlas.streams import FrameStream, frame_seconds, frame_stream
+from otoscope.atlas.streams import FrameStream, frame_stream
 from otoscope.atlas.tables import write_tables
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
-from otoscope.models import SpeechModel
+from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import atomic_folder
 
@@ -89,7 +89,7 @@ def build_atlas(
     inversion = Inversion(scratch, dictionary.n_features, key)
     _invert(inversion, stream, dictionary, corpus, progress)
     with atomic_folder(folder) as temporary:
-        meta = _index(inversion, dictionary, corpus, temporary, seed, n_shifts, progress)
+        meta = _index(inversion, dictionary, corpus, stream.clock, temporary, seed, n_shifts, progress)
         meta = {"name": name or dictionary.name, "model": stream.model, **meta, "key": key}
         write_meta(temporary, meta)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -170,6 +170,7 @@ def _index(
     inversion: Inversion,
     dictionary: Dictionary,
     corpus: Corpus,
+    clock: Clock,
     folder: Path,
     seed: int,
     n_shifts: int,
@@ -179,8 +180,7 @@ def _index(
     clip_frames = inversion.clip_frames
     n_frames = sum(clip_frames)
     half, held_out = split_clips(corpus, clip_frames, seed)
-    frame_s = frame_seconds(dictionary.site)
-    sets = label_sets(corpus, clip_frames, half, frame_s)
+    sets = label_sets(corpus, clip_frames, half, clock)
     clip_of_frame = np.repeat(np.arange(len(clip_frames), dtype=np.int32), clip_frames)
     labeller = Labeller(sets, clip_of_frame, half, seed=seed, n_shifts=n_shifts)
     keep = max(1, int(DENSE_SHARE * n_frames)) if dictionary.dense else n_frames
@@ -211,7 +211,8 @@ def _index(
         "n_features": dictionary.n_features,
         "n_frames": n_frames,
         "n_clips": len(clip_frames),
-        "frame_s": frame_s,
+        "frame_s": clock.frame_s,
+        "first_frame_s": clock.offset_s,
         "seed": seed,
         "n_shifts": n_shifts,
         "held_out": held_out,

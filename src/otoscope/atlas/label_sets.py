@@ -1,8 +1,9 @@
 """What each frame is labelled as: one class per frame and kind, from a corpus's tiers and attributes.
 
-Frame t stands at 0.02·t s (0.01·t at the front end) and belongs to the interval that holds that moment. Frames that no
-interval covers are dropped and counted. In a clip of labelled sound without phones or words, it is known that nothing
-is said: its frames count against every phone and word, so that a detector of noise cannot pass for a detector of s.
+Frame t stands where the clock of its site says (Whisper: at 0.02·t s) and belongs to the interval that holds that
+moment. Frames that no interval covers are dropped and counted. In a clip of labelled sound without phones or words, it
+is known that nothing is said: its frames count against every phone and word, so that a detector of noise cannot pass
+for a detector of s.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.evaluation.selectivity import split_groups
+from otoscope.models import Clock
 
 FOREVER_S = 1e9
 """End of an interval that lasts as long as its clip."""
@@ -99,18 +101,18 @@ class LabelSet:
     n_dropped: int
 
 
-def label_sets(corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], frame_s: float) -> list[LabelSet]:
+def label_sets(corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], clock: Clock) -> list[LabelSet]:
     """Label every frame in every kind for which the corpus has at least two classes or one class and its absence.
 
-    `clip_frames [b]` are the clips' frame counts, of `frame_s` seconds each; `half [b]` is the half (0 choose, 1 score)
-    each clip is in: a class needs a quarter of its kind's `min_count` in either half.
+    `clip_frames [b]` are the clips' frame counts, `clock` says when each frame is; `half [b]` is the half
+    (0 choose, 1 score) each clip is in: a class needs a quarter of its kind's `min_count` in either half.
     """
-    sets = (_label_set(kind, corpus, clip_frames, half, frame_s) for kind in KINDS.values())
+    sets = (_label_set(kind, corpus, clip_frames, half, clock) for kind in KINDS.values())
     return [each for each in sets if each is not None]
 
 
 def _label_set(
-    kind: LabelKind, corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], frame_s: float
+    kind: LabelKind, corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], clock: Clock
 ) -> LabelSet | None:
     known = [kind.intervals(clip) for clip in corpus]
     counts: dict[str, list[int]] = {}
@@ -125,7 +127,7 @@ def _label_set(
     for intervals, n_frames in zip(known, clip_frames, strict=True):
         if intervals is not None:
             frames = frame_class[start : start + n_frames]
-            _paint(frames, intervals, index, frame_s)
+            _paint(frames, intervals, index, clock)
             inside = frames[frames >= 0]
             labelled += bool(intervals)
             constant += bool(intervals) and len(inside) > 0 and bool((inside == inside[0]).all())
@@ -143,15 +145,13 @@ def _label_set(
     )
 
 
-def _paint(
-    frames: npt.NDArray[np.int16], intervals: tuple[Interval, ...], index: dict[str, int], frame_s: float
-) -> None:
+def _paint(frames: npt.NDArray[np.int16], intervals: tuple[Interval, ...], index: dict[str, int], clock: Clock) -> None:
     """Write the class of every frame of one clip; a clip where no class occurs is all "none of them"."""
     if not intervals:
         frames[:] = len(index)
     for each in intervals:
-        first = max(0, int(np.ceil(each.start_s / frame_s - 1e-6)))
-        last = max(first, int(np.ceil(each.end_s / frame_s - 1e-6)))
+        first = clock.first_after(each.start_s)
+        last = max(first, clock.first_after(each.end_s))
         frames[first:last] = index.get(each.label.strip(), len(index))
 
 

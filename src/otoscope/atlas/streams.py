@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from otoscope.activations import ActivationStore
 from otoscope.audio import Clip, Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError, nearest
-from otoscope.models import SITES, SpeechModel
+from otoscope.models import Clock, SpeechModel
 
 Frames = npt.NDArray[np.float32]
 
@@ -26,11 +25,13 @@ class FrameStream:
     Attributes:
         model: which model they come from, as written into the atlas.
         fingerprint: changes whenever the frames would.
+        clock: which moment of its clip each frame stands for.
         read: the frames of one clip, `[t, d]`.
     """
 
     model: dict[str, Any]
     fingerprint: str
+    clock: Clock
     read: Callable[[Clip], Frames]
 
     def clips(self, corpus: Corpus, start: int = 0) -> Iterator[tuple[Clip, Frames]]:
@@ -51,12 +52,6 @@ def frame_stream(source: ActivationStore | SpeechModel, dictionary: Dictionary, 
     return _from_model(source, dictionary)
 
 
-def frame_seconds(site: str) -> float:
-    """Seconds between two frames of a site."""
-    name = re.sub(r"\.\d+\.", ".L.", site.partition("[")[0])
-    return 1.0 / (next((row.hz for row in SITES if row.name == name), 0) or 50)
-
-
 def _from_store(store: ActivationStore, dictionary: Dictionary, corpus: Corpus) -> FrameStream:
     site = dictionary.site
     if site not in store.sites:
@@ -74,6 +69,7 @@ def _from_store(store: ActivationStore, dictionary: Dictionary, corpus: Corpus) 
     return FrameStream(
         model={key: store.meta[key] for key in ("model", "weights_hash") if key in store.meta},
         fingerprint=store.fingerprint,
+        clock=Clock(**store.meta.get("clock", {})),
         read=lambda clip: store.clip(site, clip.clip_id),
     )
 
@@ -88,6 +84,7 @@ def _from_model(model: SpeechModel, dictionary: Dictionary) -> FrameStream:
     return FrameStream(
         model={"model": model.name, "weights_hash": model.weights_hash},
         fingerprint=f"{model.weights_hash}/{model.dtype}",
+        clock=model.site(site).clock(model.dims),
         read=read,
     )
 

@@ -40,13 +40,16 @@ class Clock:
         """Return how many frames a recording of `duration_s` seconds fills: `ceil(duration / frame_s)`."""
         return math.ceil(duration_s * self.positions_hz - _SLACK)
 
+    def first_after(self, time_s: float) -> int:
+        """Return the first frame whose centre lies at `time_s` or later (never below 0)."""
+        return max(0, math.ceil((time_s - self.offset_s) * self.positions_hz - _SLACK))
+
     def span(self, start_s: float, end_s: float) -> tuple[int, int]:
         """Return `(first, stop)`: the frames whose centres lie in `start_s <= centre < end_s`.
 
         A span so short that no centre falls inside it gets the one nearest frame.
         """
-        first = max(0, math.ceil((start_s - self.offset_s) * self.positions_hz - _SLACK))
-        stop = max(0, math.ceil((end_s - self.offset_s) * self.positions_hz - _SLACK))
+        first, stop = self.first_after(start_s), self.first_after(end_s)
         if stop <= first:
             first = self.frame(start_s)
             stop = first + 1

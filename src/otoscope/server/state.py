@@ -23,7 +23,7 @@ from otoscope.server.tables import FeatureTable
 if TYPE_CHECKING:
     from otoscope.atlas import Atlas
     from otoscope.dictionaries import Dictionary
-    from otoscope.models import SpeechModel, Transcript
+    from otoscope.models import Clock, SpeechModel, Transcript
     from otoscope.workspace import Workspace
 
 MEBIBYTE = 2**20
@@ -228,6 +228,11 @@ class State:
 
         return self._activations.get((*found.key, site), make)
 
+    def clock(self, site: str) -> Clock:
+        """Return which moment each frame of a site stands for."""
+        model = self.model()
+        return model.site(site).clock(model.dims)
+
     def lanes(self, found: Found, dictionary: Dictionary, features: Sequence[int]) -> Floats:
         """Return how strongly some features fire over a clip, [features, t]."""
         h = torch.from_numpy(self.activations(found, dictionary.site))
@@ -238,6 +243,7 @@ class State:
     def peaks(self, found: Found, dictionary: Dictionary) -> tuple[Floats, Floats]:
         """Return for every feature its highest value in the clip and where it lies (seconds), [n] each."""
         h = torch.from_numpy(self.activations(found, dictionary.site))
+        clock = self.clock(dictionary.site)
         values = np.zeros(dictionary.n_features, np.float32)
         times = np.zeros(dictionary.n_features, np.float32)
         with self.model_calls, torch.inference_mode():
@@ -249,7 +255,7 @@ class State:
                 best = np.zeros(dictionary.n_features, np.float32)
                 when = np.zeros(dictionary.n_features, np.float32)
                 best[index.ravel()[order]] = active.ravel()[order]
-                when[index.ravel()[order]] = frames[order] * 0.02
+                when[index.ravel()[order]] = frames[order] * clock.frame_s + clock.offset_s
                 times = np.where(best > values, when, times)
                 values = np.maximum(values, best)
         return values, times

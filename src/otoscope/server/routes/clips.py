@@ -191,8 +191,9 @@ def lane(
     for address in feature:
         _, _, dictionary, index = state.feature(address)
         values = state.lanes(found, dictionary, [index])
+        step_s = state.clock(dictionary.site).frame_s
         top = float(values.max(initial=0.0))
-        part, *span_ = _span(quantise(values, 0.0, top), 0.02, start_s, end_s)
+        part, *span_ = _span(quantise(values, 0.0, top), step_s, start_s, end_s)
         span = (span_[0], span_[1])
         rows.append(pool_columns(part, columns))
         scales.append(top)
