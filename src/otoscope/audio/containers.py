@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self
@@ -22,13 +25,27 @@ Source = str | os.PathLike[str] | bytes
 _BLOCK_SAMPLES = 1 << 16  # samples of all channels decoded at a time
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's frame count for a stream that does not say its length
 _MAX_OGG_PAGE = 65307  # bytes
+_WITH_MEMORY = {"OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
+_MPEG_PADDING = 3 * 1152  # frames of encoder delay and of filling up at the end
 _AV_TOLERANCE_S = 0.5  # tracks may end a little before the container
+_MAX_STREAMS = 100
 _RATES_HZ = (1000, 768000)
 _AV_FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
     "mpc,mpc8,mpeg,mpegts,ogg,rm,tta,w64,wav,wv"
 )
 """Containers PyAV may open: none that reads other files or addresses (playlists, manifests, scripts)."""
+
+
+@functools.cache
+def _av_options() -> dict[str, str]:
+    """Keep FFmpeg to sound: no other files, and no decoder of pictures or subtitles, not even to probe."""
+    sound = []
+    for name in sorted(av.codecs_available):
+        with contextlib.suppress(ValueError):  # those that only encode
+            if av.codec.Codec(name, "r").type == "audio":
+                sound.append(name)
+    return {"format_whitelist": _AV_FORMATS, "codec_whitelist": ",".join(sound), "max_streams": str(_MAX_STREAMS)}
 
 
 @dataclass(frozen=True)
@@ -151,8 +168,45 @@ def _checked_format(rate_hz: int, channels: int, name: str) -> None:
         raise InputError(f"{name} has no audio channel.")
 
 
+def _opus_samples(packet: Any) -> int:
+    """Return the samples (48 kHz) in an Opus packet, from its first two bytes (RFC 6716, section 3.1)."""
+    head = bytes(memoryview(packet)[:2])
+    if not head:
+        return 0
+    config, code = head[0] >> 3, head[0] & 3
+    if config < 12:  # SILK
+        frame = (480, 960, 1920, 2880)[config & 3]
+    elif config < 16:  # hybrid
+        frame = (480, 960)[config & 1]
+    else:  # CELT
+        frame = 120 << (config & 3)
+    if code == 3:
+        return frame * (head[1] & 0x3F) if len(head) > 1 else 0
+    return frame * (1, 2, 2)[code]
+
+
+def _averaged(block: np.ndarray, axis: int) -> np.ndarray:
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused further on, with its place
+        return np.asarray(block.mean(axis=axis, dtype=np.float32))
+
+
 class _NotForSoundfileError(Exception):
     """libsndfile does not know this format, or not its length."""
+
+
+class _Straight(soundfile.SoundFile):  # type: ignore[misc]
+    """A sound file that is read straight on.
+
+    `SoundFile.read` seeks after every block to where it already is, which makes the MP3 decoder forget the frames
+    that the next ones are built on: sound is lost at each seam. It does not do so when a file cannot seek.
+    """
+
+    @property
+    def can_seek(self) -> bool:
+        return bool(super().seekable())
+
+    def seekable(self) -> bool:
+        return False
 
 
 class SoundfileContainer:
@@ -162,10 +216,10 @@ class SoundfileContainer:
         self.name = name
         self._file = file
         try:
-            self._sound = soundfile.SoundFile(file)
+            self._sound = _Straight(file)
         except (soundfile.LibsndfileError, TypeError) as error:
             raise _NotForSoundfileError from error
-        if self._sound.frames >= _UNKNOWN_LENGTH or not self._sound.seekable():
+        if self._sound.frames >= _UNKNOWN_LENGTH or not self._sound.can_seek:
             self._sound.close()
             raise _NotForSoundfileError
         self.rate_hz: int = self._sound.samplerate
@@ -173,9 +227,17 @@ class SoundfileContainer:
         self.format = f"{self._sound.format}/{self._sound.subtype}"
         _checked_format(self.rate_hz, self.channels, name)
         self.declared_s: float | None = self._sound.frames / self.rate_hz
+        # headers of MPEG sound, or libsndfile's guess where there is none, count what the decoder drops
+        self._padding_frames = _MPEG_PADDING if self._sound.subtype.startswith("MPEG") else 0
 
     def duration_s(self) -> float:
         return self.declared_s or 0.0
+
+    def _settling_frames(self) -> int:
+        """Return how much before a span must be decoded for the span to be exact."""
+        if self._sound.subtype == "VORBIS":
+            return int(self._sound.frames)  # libsndfile 1.2.2 lands up to a block beside the place it is sent to
+        return self.rate_hz if self._sound.subtype in _WITH_MEMORY else 0
 
     def blocks(self, start_frame: int) -> Iterator[np.ndarray]:
         """Yield mono float32 blocks from `start_frame` to the end.
@@ -183,19 +245,22 @@ class SoundfileContainer:
         Raises:
             InputError: damaged, or shorter than the header says.
         """
-        position, frames = start_frame, max(1, _BLOCK_SAMPLES // self.channels)
+        frames = max(1, _BLOCK_SAMPLES // self.channels)
+        position = max(0, start_frame - self._settling_frames())
         try:
-            if start_frame:
-                self._sound.seek(start_frame)
+            if position:
+                self._sound.seek(position)
             while position < self._sound.frames:
                 block = self._sound.read(frames, dtype="float32", always_2d=True)
                 if not len(block):
                     break
+                late = block[max(0, start_frame - position) :]
                 position += len(block)
-                yield block[:, 0] if self.channels == 1 else block.mean(axis=1)
+                if len(late):
+                    yield late[:, 0] if self.channels == 1 else _averaged(late, axis=1)
         except soundfile.LibsndfileError as error:
             raise InputError(f"{self.name} is damaged or truncated ({error}).") from error
-        if position < self._sound.frames:
+        if position < self._sound.frames - self._padding_frames:
             raise InputError(
                 f"{self.name} is truncated: {position / self.rate_hz:.2f} s of the "
                 f"{self._sound.frames / self.rate_hz:.2f} s its header announces are there; copy it again."
@@ -230,13 +295,14 @@ class AvContainer:
         self._origin_s = float((self._stream.start_time or 0) * self._stream.time_base)
         self.declared_s = self._header_s() if container.startswith(("mov", "matroska")) else None
         self._has_exact_index = container.startswith("mov") and self.declared_s is not None
+        self._is_counted = container.startswith(("matroska", "mov")) and context.name in ("opus", "libopus")
         self._is_declared = self.declared_s is not None
         self._is_fresh = True
 
     def _open(self) -> None:
         self._file.seek(0)
         try:
-            self._container = av.open(self._file, options={"format_whitelist": _AV_FORMATS})
+            self._container = av.open(self._file, options=_av_options(), metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
             raise InputError(
                 f"{self.name} is not audio that can be read (unknown or damaged format); "
@@ -274,16 +340,22 @@ class AvContainer:
             InputError: damaged, or much shorter than the header says.
         """
         self._rewind()
-        position: int | None = 0  # Matroska rounds times to milliseconds, so a seek there would not be exact
-        if self._has_exact_index and start_frame > 2 * self.rate_hz:
-            position = self._seek(start_frame / self.rate_hz - 1.0)
-        to_float = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        position: int | None = 0
+        first_end: int | None = None
+        wanted = start_frame - self.rate_hz  # a second early, so that the decoder has settled
+        if wanted > self.rate_hz and self._has_exact_index and not self._is_counted:
+            position = self._seek(wanted / self.rate_hz)
+        packets = self._container.demux(self._stream)
         try:
-            for frame in self._frames(to_float):
-                if position is None:  # after a seek the first frame tells where we are
+            if wanted > self.rate_hz and self._is_counted:
+                first_end, packets = self._skip_packets(packets, wanted)
+            for frame in self._frames(packets):
+                block = _averaged(frame.to_ndarray(), axis=0)
+                if first_end is not None:  # a decoder may drop the beginning of the first packet it sees
+                    position, first_end = first_end - len(block), None
+                elif position is None:  # after a seek the first frame tells where we are
                     offset_s = float((frame.pts or 0) * frame.time_base) - self._origin_s
                     position = round(offset_s * self.rate_hz)
-                block = frame.to_ndarray().mean(axis=0, dtype=np.float32)
                 skip = min(max(0, start_frame - position), len(block))
                 position += len(block)
                 if skip < len(block):
@@ -297,10 +369,30 @@ class AvContainer:
                 "announces are there; copy it again."
             )
 
-    def _frames(self, to_float: Any) -> Iterator[Any]:
-        for frame in self._container.decode(self._stream):
-            yield from to_float.resample(frame)
+    def _frames(self, packets: Iterable[Any]) -> Iterator[Any]:
+        to_float = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        for packet in packets:
+            for frame in packet.decode():
+                yield from to_float.resample(frame)
         yield from to_float.resample(None)
+
+    def _skip_packets(self, packets: Iterator[Any], wanted: int) -> tuple[int, Iterable[Any]]:
+        """Pass over packets before the frame `wanted`; return where the next one ends, and the rest with it.
+
+        Matroska rounds times to milliseconds and recorders leave gaps, so only counting tells where one is. The
+        first half second is decoded, since only the decoder knows how much it drops there.
+        """
+        end = told = 0
+        for packet in packets:
+            n = _opus_samples(packet)
+            if told < self.rate_hz // 2:
+                end += sum(frame.samples for frame in packet.decode())
+            else:
+                end += n
+                if end > wanted or n == 0:
+                    return end, itertools.chain([packet], packets)
+            told += n
+        return end, ()
 
     def _rewind(self) -> None:
         """Go to the start: a container without an index cannot seek, so it is opened again."""
