@@ -29,6 +29,9 @@ class Token:
     log_prob: float
     window: int = 0
     """Which window of the clip it belongs to."""
+    start_s: float | None = None
+    """When it begins in the clip, where the model says so (CTC models do)."""
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)
