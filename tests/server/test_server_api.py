@@ -139,8 +139,8 @@ def test_the_mel_is_the_models_own_input(client: TestClient, workspace: Workspac
     answer = client.get(f"/api/clips/{clip.clip_id}/mel?columns=8192")
     shown = grid(answer)
     low, high = (float(x) for x in answer.headers["X-Otoscope-Range"].split(","))
-    windows, frames = workspace.model().mel_windows(clip)
-    mel = windows[0, :, : 2 * frames[0]].numpy()
+    window = workspace.model().windows(clip)[0]
+    mel = window.input[:, : 2 * window.n_frames].numpy()
     assert shown.shape == mel.shape
     np.testing.assert_allclose(low + shown / 255 * (high - low), mel, atol=(high - low) / 500)
 
