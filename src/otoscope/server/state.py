@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from otoscope.audio import Clip, Corpus
+from otoscope.audio import Clip, Corpus, log_mel
 from otoscope.errors import InputError
 from otoscope.server.caching import ByteCache
 from otoscope.server.media import Bytes, Floats, quantise, wav_bytes
@@ -33,6 +33,7 @@ MAX_UPLOADS = 200
 MAX_UPLOADS_BYTES = 512 * MEBIBYTE
 MODEL_CALLS = 2
 UPLOADS = "uploads"
+_SHOWN_MELS = 80
 
 
 class NotFoundError(InputError):
@@ -205,13 +206,19 @@ class State:
         return samples[min(round(start_s * 16000), stop) : stop]
 
     def mel(self, found: Found) -> Mel:
-        """Return the model's own input for the clip: its windows one after the other, without their padding."""
+        """Return the model's own input for the clip: its windows one after the other, without their padding.
+
+        For models that hear samples, the spectrogram that Whisper would hear is shown.
+        """
 
         def make() -> Mel:
-            with self.model_calls:
-                windows = self.model().windows(found.clip)
-            valid = [window.input[:, : 2 * window.n_frames].cpu().float().numpy() for window in windows]
-            whole = np.concatenate(valid, axis=1)
+            if not self.model().dims.n_mels:
+                whole = log_mel(found.clip.samples(), _SHOWN_MELS).numpy()
+            else:
+                with self.model_calls:
+                    windows = self.model().windows(found.clip)
+                valid = [window.input[:, : 2 * window.n_frames].cpu().float().numpy() for window in windows]
+                whole = np.concatenate(valid, axis=1)
             low, high = (float(whole.min()), float(whole.max())) if whole.size else (0.0, 1.0)
             return Mel(quantise(whole, low, high), low, high, 0.01)
 
