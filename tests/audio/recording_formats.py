@@ -50,7 +50,7 @@ def _sndfile(container: str, subtype: str) -> Write:
     return write
 
 
-def _ffmpeg(container: str, codec: str, sample_format: str | None = None, **options: str) -> Write:
+def through_ffmpeg(container: str, codec: str, sample_format: str | None = None, **options: str) -> Write:
     def write(samples: np.ndarray, rate_hz: int) -> bytes:
         layout = LAYOUTS[samples.shape[1]]
         with NamedTemporaryFile() as file, av.open(file.name, "w", format=container, options=options) as out:
@@ -107,42 +107,48 @@ FORMATS = (
     Format(
         "mov/pcm",
         {
-            "16": _ffmpeg("mov", "pcm_s16le"),
-            "24": _ffmpeg("mov", "pcm_s24le"),
-            "float": _ffmpeg("mov", "pcm_f32le"),
+            "16": through_ffmpeg("mov", "pcm_s16le"),
+            "24": through_ffmpeg("mov", "pcm_s24le"),
+            "float": through_ffmpeg("mov", "pcm_f32le"),
         },
         left_out="8: sound of QuickTime files is 16-bit or more in practice",
     ),
-    Format("m4a/alac", {"16": _ffmpeg("ipod", "alac", "s16p"), "24": _ffmpeg("ipod", "alac", "s32p")}),
-    Format("mp4/flac", {"16": _ffmpeg("mp4", "flac", "s16")}, left_out=f"24: {_NO_24_IN}; float: {_NO_FLOAT}"),
-    Format("mkv/flac", {"16": _ffmpeg("matroska", "flac", "s16")}, left_out=f"24: {_NO_24_IN}; float: {_NO_FLOAT}"),
-    Format("mkv/pcm", {"16": _ffmpeg("matroska", "pcm_s16le"), "24": _ffmpeg("matroska", "pcm_s24le")}),
-    Format("ogg/flac", {"16": _ffmpeg("ogg", "flac", "s16")}, left_out=f"24: {_NO_24_IN}; float: {_NO_FLOAT}"),
-    Format("avi/pcm", {"16": _ffmpeg("avi", "pcm_s16le")}),
-    Format("tta", {"8": _ffmpeg("tta", "tta", "u8"), "16": _ffmpeg("tta", "tta", "s16")}),
-    Format("wavpack", {"8": _ffmpeg("wv", "wavpack", "u8p"), "16": _ffmpeg("wv", "wavpack", "s16p")}),
+    Format("m4a/alac", {"16": through_ffmpeg("ipod", "alac", "s16p"), "24": through_ffmpeg("ipod", "alac", "s32p")}),
+    Format("mp4/flac", {"16": through_ffmpeg("mp4", "flac", "s16")}, left_out=f"24: {_NO_24_IN}; float: {_NO_FLOAT}"),
+    Format(
+        "mkv/flac", {"16": through_ffmpeg("matroska", "flac", "s16")}, left_out=f"24: {_NO_24_IN}; float: {_NO_FLOAT}"
+    ),
+    Format("mkv/pcm", {"16": through_ffmpeg("matroska", "pcm_s16le"), "24": through_ffmpeg("matroska", "pcm_s24le")}),
+    Format("ogg/flac", {"16": through_ffmpeg("ogg", "flac", "s16")}, left_out=f"24: {_NO_24_IN}; float: {_NO_FLOAT}"),
+    Format("avi/pcm", {"16": through_ffmpeg("avi", "pcm_s16le")}),
+    Format("tta", {"8": through_ffmpeg("tta", "tta", "u8"), "16": through_ffmpeg("tta", "tta", "s16")}),
+    Format("wavpack", {"8": through_ffmpeg("wv", "wavpack", "u8p"), "16": through_ffmpeg("wv", "wavpack", "s16p")}),
     Format("wav/ulaw", _lossy(_sndfile("WAV", "ULAW")), likeness=0.999),
     Format("wav/alaw", _lossy(_sndfile("WAV", "ALAW")), likeness=0.999),
     Format("wav/adpcm", _lossy(_sndfile("WAV", "IMA_ADPCM")), (1, 2), likeness=0.98, padding_s=0.07, left_out="5.1"),
     Format("wav/gsm", _lossy(_sndfile("WAV", "GSM610")), (1,), likeness=0.85, padding_s=0.04, left_out="mono only"),
-    Format("wav/mp3", _lossy(_ffmpeg("wav", "libmp3lame")), (1, 2), _MP3_RATES, 0.92, 0.18, left_out="5.1, 96 kHz"),
+    Format(
+        "wav/mp3", _lossy(through_ffmpeg("wav", "libmp3lame")), (1, 2), _MP3_RATES, 0.92, 0.18, left_out="5.1, 96 kHz"
+    ),
     Format("ogg/vorbis", _lossy(_sndfile("OGG", "VORBIS")), likeness=0.98),
     Format("ogg/opus", _lossy(_sndfile("OGG", "OPUS")), CHANNELS, _OPUS_RATES, 0.98, left_out="Opus rates only"),
-    Format("webm/opus", _lossy(_ffmpeg("webm", "libopus")), CHANNELS, _OPUS_RATES, 0.99, 0.01),
-    Format("mp4/opus", _lossy(_ffmpeg("mp4", "libopus")), CHANNELS, _OPUS_RATES, 0.97, 0.02),
+    Format("webm/opus", _lossy(through_ffmpeg("webm", "libopus")), CHANNELS, _OPUS_RATES, 0.99, 0.01),
+    Format("mp4/opus", _lossy(through_ffmpeg("mp4", "libopus")), CHANNELS, _OPUS_RATES, 0.97, 0.02),
     Format("mp3", _lossy(_sndfile("MP3", "MPEG_LAYER_III")), (1, 2), _MP3_RATES, 0.99, left_out="5.1, 96 kHz: none"),
-    Format("mp2", _lossy(_ffmpeg("mp2", "mp2")), (1, 2), _MP2_RATES, 0.94, 0.07),
-    Format("m4a/aac", _lossy(_ffmpeg("ipod", "aac")), likeness=0.97, padding_s=0.13),
-    Format("mp4/aac", _lossy(_ffmpeg("mp4", "aac", movflags="faststart")), likeness=0.97, padding_s=0.13),
-    Format("aac", _lossy(_ffmpeg("adts", "aac")), likeness=0.92, padding_s=0.25),
-    Format("mpegts/aac", _lossy(_ffmpeg("mpegts", "aac")), likeness=0.92, padding_s=0.25),
-    Format("flv/aac", _lossy(_ffmpeg("flv", "aac")), (1, 2), likeness=0.92, padding_s=0.25, left_out="5.1"),
-    Format("mkv/aac", _lossy(_ffmpeg("matroska", "aac")), likeness=0.97, padding_s=0.13),
-    Format("mkv/mp3", _lossy(_ffmpeg("matroska", "libmp3lame")), (1, 2), _MP3_RATES, 0.92, 0.01),
-    Format("ac3", _lossy(_ffmpeg("ac3", "ac3")), CHANNELS, _AC3_RATES, 0.96, 0.02),
-    Format("eac3", _lossy(_ffmpeg("eac3", "eac3")), CHANNELS, _AC3_RATES, 0.96, 0.02),
-    Format("amr", _lossy(_ffmpeg("amr", "libopencore_amrnb")), (1,), (8000,), 0.64, 0.03, left_out="8 kHz mono only"),
-    Format("3gp/amr", _lossy(_ffmpeg("3gp", "libopencore_amrnb")), (1,), (8000,), 0.64, 0.03),
+    Format("mp2", _lossy(through_ffmpeg("mp2", "mp2")), (1, 2), _MP2_RATES, 0.94, 0.07),
+    Format("m4a/aac", _lossy(through_ffmpeg("ipod", "aac")), likeness=0.97, padding_s=0.13),
+    Format("mp4/aac", _lossy(through_ffmpeg("mp4", "aac", movflags="faststart")), likeness=0.97, padding_s=0.13),
+    Format("aac", _lossy(through_ffmpeg("adts", "aac")), likeness=0.92, padding_s=0.25),
+    Format("mpegts/aac", _lossy(through_ffmpeg("mpegts", "aac")), likeness=0.92, padding_s=0.25),
+    Format("flv/aac", _lossy(through_ffmpeg("flv", "aac")), (1, 2), likeness=0.92, padding_s=0.25, left_out="5.1"),
+    Format("mkv/aac", _lossy(through_ffmpeg("matroska", "aac")), likeness=0.97, padding_s=0.13),
+    Format("mkv/mp3", _lossy(through_ffmpeg("matroska", "libmp3lame")), (1, 2), _MP3_RATES, 0.92, 0.01),
+    Format("ac3", _lossy(through_ffmpeg("ac3", "ac3")), CHANNELS, _AC3_RATES, 0.96, 0.02),
+    Format("eac3", _lossy(through_ffmpeg("eac3", "eac3")), CHANNELS, _AC3_RATES, 0.96, 0.02),
+    Format(
+        "amr", _lossy(through_ffmpeg("amr", "libopencore_amrnb")), (1,), (8000,), 0.64, 0.03, left_out="8 kHz mono only"
+    ),
+    Format("3gp/amr", _lossy(through_ffmpeg("3gp", "libopencore_amrnb")), (1,), (8000,), 0.64, 0.03),
 )
 
 NOT_TESTED = {

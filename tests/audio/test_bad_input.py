@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recording_formats import through_ffmpeg
 
 from otoscope.audio import SAMPLE_RATE_HZ, Clip, containers, decode
 from otoscope.errors import InputError
@@ -182,3 +183,35 @@ def test_damage_of_any_kind_gives_sound_or_a_sentence(recordings: dict[str, Path
     except InputError:
         return
     assert np.isfinite(samples).all()
+
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+
+
+def with_number(recording: bytes, box: bytes, places: dict[int, int]) -> bytes:
+    """Put 32-bit numbers into the first box of a kind, at bytes behind its name."""
+    changed = bytearray(recording)
+    start = changed.find(box) + len(box)
+    assert start >= len(box)
+    for offset, value in places.items():
+        changed[start + offset : start + offset + 4] = value.to_bytes(4, "big")
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("n_packets", [1 << 24, 1 << 26, (1 << 32) - 1])
+def test_a_small_file_cannot_announce_millions_of_packets(
+    sound: np.ndarray, n_packets: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = through_ffmpeg("mp4", "aac")(sound[:, None], SAMPLE_RATE_HZ)
+    pieces = through_ffmpeg("mp4", "aac", **FRAGMENTED)(sound[:, None], SAMPLE_RATE_HZ)
+    assert len(decode(whole)) <= len(decode(pieces)) <= len(decode(whole)) + 1024
+    monkeypatch.setattr(containers.AvContainer, "__init__", None)  # FFmpeg must not see what follows
+    in_tables = with_number(with_number(whole, b"stsz", {4: 1, 8: n_packets}), b"stsc", {12: n_packets})
+    refused(in_tables, f"tables announce {n_packets:,} packets")
+    refused(with_number(pieces, b"trun", {4: n_packets}), "tables announce")
+
+
+def test_tags_in_an_old_encoding_are_no_damage(sound: np.ndarray) -> None:
+    plain = through_ffmpeg("avi", "pcm_s16le")(sound[:, None], SAMPLE_RATE_HZ)
+    assert b"Lavf" in plain  # the program that wrote it is one of its tags
+    np.testing.assert_array_equal(decode(plain.replace(b"Lavf", b"L\xe4vf")), decode(plain))

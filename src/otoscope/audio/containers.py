@@ -16,6 +16,7 @@ import av
 import numpy as np
 import soundfile
 
+from otoscope.audio.headers import refuse_bad_header
 from otoscope.errors import InputError
 
 MAX_BYTES = 200 * 2**20
@@ -24,7 +25,6 @@ MAX_BYTES = 200 * 2**20
 Source = str | os.PathLike[str] | bytes
 _BLOCK_SAMPLES = 1 << 16  # samples of all channels decoded at a time
 _UNKNOWN_LENGTH = 1 << 60  # libsndfile's frame count for a stream that does not say its length
-_MAX_OGG_PAGE = 65307  # bytes
 _WITH_MEMORY = {"OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"}
 _MPEG_PADDING = 3 * 1152  # frames of encoder delay and of filling up at the end
 _AV_TOLERANCE_S = 0.5  # tracks may end a little before the container
@@ -82,9 +82,7 @@ def open_container(source: Source, name: str) -> Container:
     file, name = _open_file(source, name)
     try:
         head = file.read(4096)
-        _refuse_text(head, name)
-        _refuse_cut_wav(file, head, name)
-        _refuse_cut_ogg(file, head, name)
+        refuse_bad_header(file, head, name)
         file.seek(0)
         try:
             return SoundfileContainer(file, name)
@@ -118,45 +116,6 @@ def _open_file(source: Source, name: str) -> tuple[BinaryIO, str]:
         raise InputError(f"{name} does not exist.") from None
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror or error}.") from error
-
-
-def _refuse_text(head: bytes, name: str) -> None:
-    """Refuse text: nothing that reads as plain text is sound, whatever its name says."""
-    printable = set(range(0x20, 0x7F)) | set(b"\t\n\r\f\x1b")
-    if not all(byte in printable or byte >= 0x80 for byte in head):
-        return
-    try:
-        head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 4:
-            return
-    raise InputError(f"{name} is a text file, not audio.")
-
-
-def _refuse_cut_wav(file: BinaryIO, head: bytes, name: str) -> None:
-    """Refuse a WAV that is shorter than its header says; libsndfile would read it as if it were whole."""
-    if head[:4] != b"RIFF" or len(head) < 12:
-        return
-    declared = int.from_bytes(head[4:8], "little") + 8
-    actual = file.seek(0, io.SEEK_END)
-    is_streamed = declared == 8 or declared >= 0x7FFF0000  # the writer could not go back to fill it in
-    if not is_streamed and declared - actual > 16:
-        raise InputError(
-            f"{name} is truncated: its header announces {declared:,} bytes and {actual:,} are there; copy it again."
-        )
-
-
-def _refuse_cut_ogg(file: BinaryIO, head: bytes, name: str) -> None:
-    """Refuse an Ogg whose last page is cut; decoders would leave it out without a word."""
-    if head[:4] != b"OggS":
-        return
-    size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - _MAX_OGG_PAGE))
-    tail = file.read()
-    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
-    if len(page) < 27 or len(segments) < page[26] or len(page) < 27 + len(segments) + sum(segments):
-        raise InputError(f"{name} is truncated: its last page is incomplete; copy it again.")
 
 
 def _checked_format(rate_hz: int, channels: int, name: str) -> None:
