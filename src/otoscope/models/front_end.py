@@ -30,9 +30,15 @@ class Window:
 def cut(clip: Clip, dims: Dims, preprocessor: Mapping[str, Any], device: torch.device) -> list[Window]:
     """Cut a clip into windows; log-mel windows are padded to full length, windows of samples are not.
 
+    Samples are brought to mean 0 and variance 1, window by window, unless `preprocessor_config.json` says not to
+    (Hugging Face's default where it says nothing). A rest too short to fill one position is left out.
+
     Raises:
-        InputError: the clip is empty or too short for the front end.
+        InputError: the clip is empty or too short for the front end, or the model hears another sampling rate.
     """
+    rate = preprocessor.get("sampling_rate", SAMPLE_RATE_HZ)
+    if rate != SAMPLE_RATE_HZ:
+        raise InputError(f"This model hears sound at {rate} Hz; otoscope runs models of {SAMPLE_RATE_HZ} Hz only.")
     samples = clip.samples()
     size = dims.window_samples
     found = []
@@ -40,12 +46,12 @@ def cut(clip: Clip, dims: Dims, preprocessor: Mapping[str, Any], device: torch.d
         here = samples[span.start_sample : span.start_sample + span.n_samples]
         n_frames = dims.n_frames(span.n_samples)
         if not n_frames:
-            continue  # a rest too short to fill one position
+            continue
         if dims.n_mels:
             given = log_mel(here, dims.n_mels, pad_to_samples=size, device=device)
         else:
             given = torch.from_numpy(here.copy()).to(device)
-            if preprocessor.get("do_normalize", False):
+            if preprocessor.get("do_normalize", True):
                 given = (given - given.mean()) / (given.var(correction=0) + _NORMALISE_EPS).sqrt()
         found.append(Window(given, n_frames, span.start_sample / SAMPLE_RATE_HZ))
     if not found:

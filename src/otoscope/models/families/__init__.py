@@ -10,8 +10,21 @@ from otoscope.errors import InputError, nearest
 if TYPE_CHECKING:
     from otoscope.models.families.adapter import Family
 
-FAMILIES = ("whisper",)
-"""The adapter files of this folder; each defines `FAMILY`."""
+FAMILIES = ("whisper", "wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio")
+"""The adapter files of this folder (with `_` for `-`); each defines `FAMILY`."""
+
+_REGISTERED: dict[str, Family] = {}
+
+
+def register_family(family: Family) -> None:
+    """Let `load_model` read a further kind of model in this process (see `docs/families.md`).
+
+    Raises:
+        InputError: otoscope has an adapter of that name already.
+    """
+    if family.name in FAMILIES:
+        raise InputError(f"otoscope has an adapter for {family.name!r} models already; give yours another name.")
+    _REGISTERED[family.name] = family
 
 
 def find_family(model_type: str) -> Family:
@@ -20,10 +33,13 @@ def find_family(model_type: str) -> Family:
     Raises:
         InputError: no adapter reads such models.
     """
+    if model_type in _REGISTERED:
+        return _REGISTERED[model_type]
     if model_type not in FAMILIES:
+        known = (*FAMILIES, *_REGISTERED)
         raise InputError(
-            f"There is no adapter for {model_type!r} models{nearest(model_type, FAMILIES) or '.'} "
-            f"Supported: {', '.join(FAMILIES)}."
+            f"There is no adapter for {model_type!r} models{nearest(model_type, known) or '.'} "
+            f"Supported: {', '.join(known)}."
         )
     family: Family = importlib.import_module(f"otoscope.models.families.{model_type.replace('-', '_')}").FAMILY
     return family

@@ -62,9 +62,14 @@ class KeyValues:
 
 
 class Attention(nn.Module):
-    """Multi-head attention; `site` is the prefix of its sites, e.g. `encoder.2.attn`."""
+    """Multi-head attention; `site` is the prefix of its sites, e.g. `encoder.2.attn`.
 
-    def __init__(self, site: str, d_model: int, n_heads: int, *, key_bias: bool = True) -> None:
+    A `gate` turns the bias given into one that depends on what is read (WavLM).
+    """
+
+    def __init__(
+        self, site: str, d_model: int, n_heads: int, *, key_bias: bool = True, gate: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.site = site
         self.n_heads = n_heads
@@ -72,6 +77,7 @@ class Attention(nn.Module):
         self.k = Linear(d_model, d_model, bias=key_bias)
         self.v = Linear(d_model, d_model)
         self.out = Linear(d_model, d_model)
+        self.gate = gate
 
     def forward(
         self,
@@ -83,6 +89,8 @@ class Attention(nn.Module):
         sound: Tensor | None = None,
     ) -> Tensor:
         """Attend from `x [b, t, d]` to itself, or to `sound [b, k, d]`; `memory` holds what came before."""
+        if self.gate is not None and bias is not None:
+            bias = self.gate(x, bias)
         q = tap(f"{self.site}.q", self.q(x))
         position = 0
         if sound is not None:
@@ -133,12 +141,13 @@ class Block(nn.Module):
         activation: str = "gelu",
         key_bias: bool = True,
         cross: bool = False,
+        gate: nn.Module | None = None,
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.site = site
         self.norm = norm
-        self.attn = Attention(f"{site}.attn", d_model, n_heads, key_bias=key_bias)
+        self.attn = Attention(f"{site}.attn", d_model, n_heads, key_bias=key_bias, gate=gate)
         self.norm_attn = nn.LayerNorm(d_model, eps=eps)
         self.cross = Attention(f"{site}.cross", d_model, n_heads, key_bias=key_bias) if cross else None
         self.norm_cross = nn.LayerNorm(d_model, eps=eps) if cross else None
