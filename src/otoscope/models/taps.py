@@ -29,6 +29,9 @@ class Tape:
 
     `edits` concern every row of the batch; `row_edits[i]` row i alone. `starts_s[i]` is the moment of the clip at
     which row i's window begins; `position` the number of tokens that the decoder has seen before this call.
+
+    A sweep may enter the network as one row: it parts into `len(row_edits)` rows where the first edit of a row is met,
+    so that what comes before is computed once.
     """
 
     def __init__(
@@ -42,6 +45,11 @@ class Tape:
     ) -> None:
         self.starts_s = starts_s
         self.position = 0
+        self.owners: Sequence[int] | None = None
+        """Which entry of `starts_s` and `row_edits` each row of the batch goes by (the beams of one window share
+        one); None: row i goes by entry i."""
+        self.n_rows = len(row_edits)
+        """Rows of a sweep; 0 without one."""
         self.values: dict[str, Tensor] = {}
         """Tensors read, by `Site.base`; of maps, the heads asked for (see `heads`)."""
         self.heads: dict[str, list[int] | None] = {}
@@ -70,14 +78,22 @@ class Tape:
         """Whether this call reads, watches or edits the site `name`."""
         return name in self._reads or name in self._edits or name in self._watchers
 
-    def visit(self, name: str, value: Tensor) -> Tensor:
+    def parts(self, name: str) -> bool:
+        """Whether the rows of a sweep differ at the site `name`."""
+        return any(entry is not None for _, entry in self._edits.get(name, ()))
+
+    def visit(self, name: str, value: Tensor, ahead: int = 0) -> Tensor:
         """Edit and read `value [b, t, d]` at the site `name`; return what the model goes on with.
+
+        `ahead` is the number of the first row of `value` among the tokens of this call.
 
         Raises:
             DeepestSiteReached: this was the last site asked for.
         """
-        for edit, row in self._edits.get(name, ()):
-            value = edit.apply(value, self._rows(row, len(value)), self.starts_s, self.position)
+        if len(value) < self.n_rows and self.owners is None and self.parts(name):
+            value = value.expand(self.n_rows, *value.shape[1:])
+        if name in self._edits:
+            value = self._with_edits(name, value, ahead)
         if name in self._reads:
             if torch.is_grad_enabled() and not value.requires_grad:
                 value = value.detach().requires_grad_()
@@ -85,12 +101,19 @@ class Tape:
             self.done(name)
         return value
 
+    def _with_edits(self, name: str, value: Tensor, ahead: int) -> Tensor:
+        starts_s = [self._start_s(row) for row in range(len(value))]
+        differentiable = torch.is_grad_enabled()  # then each edit needs its own copy
+        value = value if differentiable else value.clone()
+        for edit, entry in self._edits[name]:
+            rows = self._rows(entry, len(value))
+            into = None if differentiable else value
+            value = edit.apply(value, rows, starts_s, self.position + ahead, into=into)
+        return value
+
     def visit_block(self, name: str, block: Tensor, row: int, first: int, shape: Sequence[int]) -> Tensor:
         """The same for a block `[h, q, k]` of a map `[b, h, q, k]` of `shape`, of row `row` from query `first` on."""
-        for edit, only in self._edits.get(name, ()):
-            if only is None or only == row:
-                start_s = self.starts_s[row] if self.starts_s else 0.0
-                block = edit.apply_block(block, first + self.position, start_s)
+        block = self._edited(name, block, row, first)
         if name in self._watchers:
             self._watchers[name](block, row, first)
         if name in self._reads:
@@ -105,13 +128,7 @@ class Tape:
     def visit_map(self, name: str, value: Tensor) -> Tensor:
         """The same for a whole map `[b, h, q, k]` that gradients must flow through."""
         if name in self._edits or name in self._watchers:
-            blocks = []
-            for row, block in enumerate(value):
-                for edit, only in self._edits.get(name, ()):
-                    if only is None or only == row:
-                        block = edit.apply_block(block, self.position, self.starts_s[row] if self.starts_s else 0.0)
-                blocks.append(block)
-            value = torch.stack(blocks)
+            value = torch.stack([self._edited(name, block, row, 0) for row, block in enumerate(value)])
         if name in self._reads:
             if not value.requires_grad:
                 value = value.detach().requires_grad_()
@@ -133,6 +150,8 @@ class Tape:
     def read(self, site: Site, n_heads: int) -> Tensor:
         """Return what was read at `site`: its head alone, where it names one."""
         value = self.values[site.base]
+        if len(value) < self.n_rows:
+            value = value.expand(self.n_rows, *value.shape[1:])
         if site.head is None:
             return value
         if site.is_map:
@@ -141,8 +160,21 @@ class Tape:
         width = value.shape[-1] // n_heads
         return value[..., site.head * width : (site.head + 1) * width]
 
-    def _rows(self, row: int | None, n_rows: int) -> Sequence[int]:
-        return range(n_rows) if row is None else (row,)
+    def _edited(self, name: str, block: Tensor, row: int, first: int) -> Tensor:
+        """A block of a map after the edits of its row."""
+        for edit, entry in self._edits.get(name, ()):
+            if entry is None or entry == self._entry(row):
+                block = edit.apply_block(block, first, self.position, self._start_s(row))
+        return block
+
+    def _entry(self, row: int) -> int:
+        return row if self.owners is None else self.owners[row]
+
+    def _start_s(self, row: int) -> float:
+        return self.starts_s[self._entry(row)] if self.starts_s else 0.0
+
+    def _rows(self, entry: int | None, n_rows: int) -> list[int]:
+        return [row for row in range(n_rows) if entry is None or entry == self._entry(row)]
 
 
 _TAPE: ContextVar[Tape | None] = ContextVar("otoscope_tape", default=None)
@@ -153,10 +185,19 @@ def current_tape() -> Tape | None:
     return _TAPE.get()
 
 
-def tap(name: str, value: Tensor) -> Tensor:
-    """Let the current call read and edit `value [b, t, d]` at the site `name`; return what the model goes on with."""
+def tap(name: str, value: Tensor, ahead: int = 0) -> Tensor:
+    """Let the current call read and edit `value [b, t, d]` at the site `name`; return what the model goes on with.
+
+    `ahead` is the number of its first row among the tokens of this call, where only the last ones are computed.
+    """
     tape = _TAPE.get()
-    return value if tape is None else tape.visit(name, value)
+    return value if tape is None else tape.visit(name, value, ahead)
+
+
+def at_position(position: int) -> None:
+    """Tell the current call how many tokens the decoder has seen before those it now reads."""
+    if (tape := _TAPE.get()) is not None:
+        tape.position = position
 
 
 @contextlib.contextmanager

@@ -1,0 +1,110 @@
+"""What each operation does to the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from otoscope.models.edits.edit import Edit, FeatureReader, Reconstructor
+
+Change = Callable[[Tensor, int, int], Tensor]
+"""From the selected columns of some rows, `x [n, c]` (of maps, whole rows `[h, q, k]` or `[q, k]`), to what they
+become; with them come the number of the first row within its window and how many rows lie before that window."""
+
+
+def change_columns(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    """Return what the operation does to values of which `vector [c]` and `source [n, c]` are on a par."""
+    return _CHANGES[edit.op](edit, vector, source)
+
+
+def change_features(edit: Edit, reader: FeatureReader, directions: Tensor, source: Tensor | None) -> Change:
+    """Return the same for features of a dictionary: what their values change by, written along their directions."""
+    assert edit.features is not None
+    features = edit.features
+    theirs = None if source is None else reader.feature_values(source, features).to(source)
+    operate = change_columns(edit, edit.vector, theirs)
+
+    def change(x: Tensor, first: int, before: int) -> Tensor:
+        h = x if x.dtype == torch.float64 else x.float()
+        values = reader.feature_values(h, features).to(h)
+        return h + (operate(values, first, before) - values) @ directions.to(h)
+
+    return change
+
+
+def change_by_reconstruction(dictionary: Reconstructor) -> Change:
+    """Return what splicing does: rows become their reconstruction."""
+    return lambda x, first, before: dictionary.reconstruct(x.float()).to(x)
+
+
+def _zero(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    return lambda x, first, before: torch.zeros_like(x)
+
+
+def _mean(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    assert vector is not None
+    return lambda x, first, before: vector.to(x).expand_as(x)
+
+
+def _scale(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    return lambda x, first, before: x * edit.value
+
+
+def _add(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    if vector is None:
+        return lambda x, first, before: x + edit.value
+    return lambda x, first, before: x + vector.to(x)
+
+
+def _clamp(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    return lambda x, first, before: torch.full_like(x, edit.value)
+
+
+def _limit(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    return lambda x, first, before: x.clamp(edit.low, edit.high)
+
+
+def _patch(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    assert source is not None
+
+    def change(x: Tensor, first: int, before: int) -> Tensor:
+        start = first + before + edit.offset
+        theirs = source[..., start : start + x.shape[-2], :].to(x)
+        n_keys = theirs.shape[-1]
+        return theirs if n_keys == x.shape[-1] else torch.cat([theirs, x[..., n_keys:]], -1)[..., : x.shape[-1]]
+
+    return change
+
+
+def _resample(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    assert source is not None
+
+    def change(x: Tensor, first: int, before: int) -> Tensor:
+        rows = torch.arange(first + before, first + before + len(x)) % len(source)
+        return source[rows].to(x)
+
+    return change
+
+
+def _band(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
+    def change(x: Tensor, first: int, before: int) -> Tensor:
+        queries = torch.arange(first, first + x.shape[-2], device=x.device)
+        distance = (queries[:, None] - torch.arange(x.shape[-1], device=x.device)).abs()
+        return x.masked_fill(distance > edit.value, -torch.inf)
+
+    return change
+
+
+_CHANGES: dict[str, Callable[[Edit, Tensor | None, Tensor | None], Change]] = {
+    "zero": _zero,
+    "mean": _mean,
+    "scale": _scale,
+    "add": _add,
+    "clamp": _clamp,
+    "limit": _limit,
+    "patch": _patch,
+    "resample": _resample,
+    "band": _band,
+}
