@@ -2,8 +2,8 @@
 
     python damaged_recordings.py FOLDER SEED FIRST COUNT
 
-FOLDER holds intact recordings. One line of JSON per input: its number, then its outcome. The number is printed before
-the input is touched, so that whoever reads knows which one crashed or hangs.
+FOLDER holds intact recordings. One line of JSON per input: its number, then its outcome. The number is printed and the
+input written to FOLDER.input.FIRST before it is decoded, so that whoever reads knows which one crashed or hangs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,25 @@ MARKS = (
     *(b"esds", b"mdhd", b"elst", b"mvhd", b"ID3", b"Xing", b"Info", b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"),
     *(b"\x1f\x43\xb6\x75", b"wvpk", b"TTA1", b".snd", b"#!AMR", b"NIST_1A", b"riff", b"FLV", b"movi", b"strf"),
 )
-EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+EXTREMES = (
+    0,
+    1,
+    2,
+    9,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    1 << 20,
+    1 << 24,
+    1 << 26,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFE,
+    0xFFFFFFFF,
+)
 
 
 def flip_bits(data: bytearray, rng: np.random.Generator, others: list[bytes]) -> bytes:
@@ -185,6 +203,7 @@ def main(folder: str, seed: str, first: str, count: str) -> None:
     limit_this_process()
     for number in range(int(first), int(first) + int(count)):
         what, data = damaged(originals, int(seed), number)
+        Path(f"{folder}.input.{first}").write_bytes(data)
         print(json.dumps({"number": number, "what": what}), flush=True)
         before, start_s = forget_peak(), time.perf_counter()
         ended = outcome(data, also_in_part=number % 3 == 0)

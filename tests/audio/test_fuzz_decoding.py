@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,26 +30,34 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits on memor
 
 @dataclass
 class Campaign:
-    """What became of the inputs."""
+    """What became of the inputs; those that failed are kept beside the originals."""
+
+    folder: Path
 
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     slowest_s: float = 0.0
     most_bytes: int = 0
 
-    def add(self, case: dict[str, object], result: dict[str, object]) -> None:
+    def fail(self, case: dict[str, object], why: str, first: int) -> None:
+        kept = Path(f"{self.folder}.failed.{SEED}.{case['number']}")
+        with contextlib.suppress(OSError):
+            shutil.copy(f"{self.folder}.input.{first}", kept)
+        self.failures.append(f"{case} {why}; the input is {kept}")
+
+    def add(self, case: dict[str, object], first: int, result: dict[str, object]) -> None:
         ended, took_s, grown = str(result["outcome"]), float(str(result["took_s"])), int(str(result["grown_bytes"]))
         self.slowest_s, self.most_bytes = max(self.slowest_s, took_s), max(self.most_bytes, grown)
         self.outcomes[ended if ended in ("sound", "refused") else "failure"] += 1
         if ended not in ("sound", "refused"):
-            self.failures.append(f"{case} {ended}")
+            self.fail(case, ended, first)
         if took_s > SLOWEST_S or grown > MOST_BYTES:
-            self.failures.append(f"{case} took {took_s} s and {grown / 2**20:.0f} MB")
+            self.fail(case, f"took {took_s} s and {grown / 2**20:.0f} MB", first)
 
 
 def run(folder: Path, first: int, count: int) -> Campaign:
     """Send inputs through a process; when it dies or falls silent, name the input and go on behind it."""
-    campaign, last = Campaign(), first + count
+    campaign, last = Campaign(folder), first + count
     while first < last:
         words = [sys.executable, str(PROGRAM), str(folder), str(SEED), str(first), str(last - first)]
         case: dict[str, object] = {"number": first - 1, "what": "starting"}
@@ -61,14 +71,14 @@ def run(folder: Path, first: int, count: int) -> Campaign:
                 if "number" in told:
                     case = told
                 else:
-                    campaign.add(case, told)
+                    campaign.add(case, first, told)
                 watchdog = threading.Timer(SILENCE_S, process.kill)
                 watchdog.start()
             watchdog.cancel()
         if process.returncode == 0:
             return campaign
         campaign.outcomes["failure"] += 1
-        campaign.failures.append(f"{case} ended the process with {process.returncode} (-9: killed because it hung)")
+        campaign.fail(case, f"ended the process with {process.returncode} (-9: killed because it hung)", first)
         first = int(str(case["number"])) + 1
         if "starting" in str(case["what"]):
             break

@@ -144,9 +144,12 @@ def _opus_samples(packet: Any) -> int:
     return frame * (1, 2, 2)[code]
 
 
-def _averaged(block: np.ndarray, axis: int) -> np.ndarray:
+def _averaged(block: np.ndarray) -> np.ndarray:
+    """Return the mean over the channels of `[n, channels]`."""
+    if block.shape[1] == 1:
+        return block[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused further on, with its place
-        return np.asarray(block.mean(axis=axis, dtype=np.float32))
+        return np.asarray(block.mean(axis=1, dtype=np.float32))
 
 
 class _NotForSoundfileError(Exception):
@@ -216,7 +219,7 @@ class SoundfileContainer:
                 late = block[max(0, start_frame - position) :]
                 position += len(block)
                 if len(late):
-                    yield late[:, 0] if self.channels == 1 else _averaged(late, axis=1)
+                    yield _averaged(late)
         except soundfile.LibsndfileError as error:
             raise InputError(f"{self.name} is damaged or truncated ({error}).") from error
         if position < self._sound.frames - self._padding_frames:
@@ -309,7 +312,7 @@ class AvContainer:
             if wanted > self.rate_hz and self._is_counted:
                 first_end, packets = self._skip_packets(packets, wanted)
             for frame in self._frames(packets):
-                block = _averaged(frame.to_ndarray(), axis=0)
+                block = _averaged(frame.to_ndarray().reshape(frame.samples, -1))
                 if first_end is not None:  # a decoder may drop the beginning of the first packet it sees
                     position, first_end = first_end - len(block), None
                 elif position is None:  # after a seek the first frame tells where we are
@@ -329,7 +332,8 @@ class AvContainer:
             )
 
     def _frames(self, packets: Iterable[Any]) -> Iterator[Any]:
-        to_float = av.AudioResampler(format="fltp", rate=self.rate_hz)
+        # interleaved: PyAV looks for planes beyond the end of its list when there are more than eight
+        to_float = av.AudioResampler(format="flt", rate=self.rate_hz)
         for packet in packets:
             for frame in packet.decode():
                 yield from to_float.resample(frame)
