@@ -16,13 +16,14 @@ from torch import Tensor
 from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
+from otoscope.models.ctc import refuse_options, score_spelling, spell
 from otoscope.models.dims import Dims
 from otoscope.models.edits import Edit, bind_edits
 from otoscope.models.families import find_family
 from otoscope.models.front_end import Window, cut
 from otoscope.models.generation import Decoded, Rules, Transcript, decode, join, score
+from otoscope.models.letters import LetterTokenizer
 from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_checkpoint
-from otoscope.models.loading.weights import hash_checkpoint, hash_tensors
 from otoscope.models.run import Position, Run
 from otoscope.models.sites import Site, parse_site, site_names
 from otoscope.models.taps import Tape, recording
@@ -37,11 +38,14 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
 ) -> SpeechModel:
-    """Load a model: the bundled `"pocket"`, a local checkpoint folder, or a name like `openai/whisper-tiny`.
+    """Load a model: the bundled `"pocket"`, a Hugging Face checkpoint folder, a `.pt` file of openai-whisper, or a
+    name like `openai/whisper-tiny` (or `tiny`, as openai-whisper has it).
 
-    `device` defaults to the CPU; `dtype` is `"float32"` (default) or `"bfloat16"` (faster where the hardware
-    computes in 16 bits, with relative errors of about 0.005).
+    Nothing in a file is ever run. `device` defaults to the CPU; `dtype` is `"float32"` (default) or `"bfloat16"`
+    (faster where the hardware computes in 16 bits, with relative errors of about 0.005). `tokenizer` is for
+    checkpoints that lost theirs: a folder, a `.tiktoken` file, or a model that shares it.
 
     Raises:
         InputError: no such model, a family without adapter, unknown device or dtype.
@@ -51,7 +55,7 @@ def load_model(
     if dtype not in DTYPES:
         raise InputError(f"There is no dtype {dtype!r} to run a model in; choose {' or '.join(DTYPES)}.")
     target = _device(device)
-    checkpoint = open_checkpoint(name_or_folder, DTYPES[dtype])
+    checkpoint = open_checkpoint(name_or_folder, DTYPES[dtype], tokenizer)
     checkpoint.module.to(target)
     return SpeechModel(checkpoint)
 
@@ -90,7 +94,6 @@ class SpeechModel:
         self.name = checkpoint.name
         self.folder = checkpoint.folder
         self.module = checkpoint.module
-        self.tokenizer: Tokenizer | None = checkpoint.tokenizer
         self.dims: Dims = checkpoint.dims
         last = "encoder.ln_post" if self.dims.norm == "pre" else f"encoder.{self.dims.n_layers - 1}.resid_post"
         self.output: Site = parse_site(last, self.dims)
@@ -119,9 +122,12 @@ class SpeechModel:
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of the weights as stored: the same for every device and dtype they are loaded with."""
-        if self.folder is not None:
-            return hash_checkpoint(self.folder)
-        return hash_tensors(sorted(self.module.state_dict().items()))
+        return self.checkpoint.weights_hash()
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What turns text into tokens and back, opened on first use; None where none can be found."""
+        return self.checkpoint.tokenizer
 
     @cached_property
     def _rules(self) -> Rules:
@@ -129,7 +135,10 @@ class SpeechModel:
 
     def _require_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
-            raise InputError(f"The checkpoint of {self.name} has no tokenizer, so it can neither write nor read text.")
+            raise InputError(
+                f"The checkpoint of {self.name} has no tokenizer, so it can neither write nor read text; "
+                "put its tokenizer.json beside the weights, or name one with load_model(…, tokenizer=…)."
+            )
         return self.tokenizer
 
     def sites(self) -> list[Site]:
@@ -313,6 +322,11 @@ class SpeechModel:
         """
         if isinstance(clips, Clip):
             return self.transcribe([clips], edits=edits, language=language)[0]
+        if "decoder" not in self.dims.traits:
+            refuse_options(self.name, language=language)
+            letters = self._letters
+            clock = self.clock
+            return [spell(self._hear(clip, edits), letters, clock, clip.uri, clip.clip_id) for clip in clips]
         bind_edits(edits, self.dims)
         if language is not None:
             self._rules.language_id(language)
@@ -333,6 +347,22 @@ class SpeechModel:
             for clip, written in zip(clips, windows, strict=True)
         ]
 
+    @property
+    def _letters(self) -> LetterTokenizer:
+        self.site("logits")  # refuses with the reason where there is no head
+        tokenizer = self._require_tokenizer()
+        if not isinstance(tokenizer, LetterTokenizer):
+            raise InputError(f"The checkpoint of {self.name} has no vocabulary of letters (vocab.json).")
+        return tokenizer
+
+    def _hear(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[tuple[float, Tensor]]:
+        """Yield when each window of a clip begins and the log-probabilities `[t, v]` of its letters (CTC)."""
+        bound = bind_edits(edits, self.dims, clip.duration_s)
+        site = self.site("logits")
+        for window in self.windows(clip):
+            tape = Tape([site], bound, [window.start_s])
+            yield window.start_s, self._forward(tape, window.input[None], [site])["logits"][0].log_softmax(-1)
+
     def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[tuple[Tensor, float]]:
         """Yield the encoder's output `[1, t, d]` for each window of a clip, and when the window begins."""
         bound = bind_edits(edits, self.dims, clip.duration_s)
@@ -349,6 +379,8 @@ class SpeechModel:
         Raises:
             InputError: edit that does not fit, or a transcript of a longer clip.
         """
+        if "decoder" not in self.dims.traits:
+            return score_spelling(self._hear(clip, edits), self._letters, transcript)
         bound = bind_edits(edits, self.dims)
         encoded = list(self._encode_windows(clip, edits))
         if any(token.window >= len(encoded) for token in transcript.tokens):
@@ -365,4 +397,4 @@ class SpeechModel:
         module = copy.deepcopy(self.module).float()
         randomise(module, seed)
         module.to(self.device, self.dtype)
-        return SpeechModel(replace(self.checkpoint, name=f"{self.name}-random-{seed}", module=module, folder=None))
+        return SpeechModel(replace(self.checkpoint, name=f"{self.name}-random-{seed}", module=module, path=None))

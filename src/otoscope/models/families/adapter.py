@@ -33,16 +33,16 @@ class Family:
     """From the weight names of Hugging Face's checkpoints to those of our modules."""
     unused: tuple[str, ...] = ()
     """Regular expressions of (rewritten) weight names inside the encoder or decoder that the network has no use for."""
-    converted: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state
-    """Turn rewritten weights into the network's, where renaming is not enough."""
+    converted: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda left: left
+    """Make the network's weights out of those that have no place in it under their new names, or not of its shape
+    (two halves of a normalised weight, say); what stays without a place is returned as it is."""
     optional: tuple[str, ...] = ()
     """Regular expressions of weights that a checkpoint may leave out (kept as built)."""
+    finish: Callable[[nn.Module, Mapping[str, Tensor]], None] = lambda module, left: None
+    """Look at what stayed without a place, once all else is in; may add parts to the network."""
 
-    def translate(self, state: Mapping[str, Tensor], names: Names | None = None) -> dict[str, Tensor]:
-        """Return a checkpoint's weights under the names of our modules."""
-        renamed: dict[str, Tensor] = {}
-        for name, value in state.items():
-            for pattern, replacement in self.names if names is None else names:
-                name = re.sub(pattern, replacement, name)
-            renamed[name] = value
-        return self.converted(renamed)
+    def rename(self, name: str) -> str:
+        """Return the name in our modules of a checkpoint's weight."""
+        for pattern, replacement in self.names:
+            name = re.sub(pattern, replacement, name)
+        return name

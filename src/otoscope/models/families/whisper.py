@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
 
 from otoscope.models.dims import ConvLayer, Dims
 from otoscope.models.families.adapter import Config, Family, Names
@@ -39,6 +43,20 @@ def _build(config: Config, dims: Dims) -> nn.Module:
     )
 
 
+def _untie(module: nn.Module, left: Mapping[str, Tensor]) -> None:
+    """Give the network an output layer of its own where the checkpoint stores one that differs from the embedding
+    (fine-tunes whose configuration forgot to say so)."""
+    stored = left.get("head.weight")
+    if stored is None:
+        return
+    embedding = module.get_parameter("decoder.tokens.weight")
+    weight = stored.to(embedding.dtype)
+    if weight.shape == embedding.shape and not torch.equal(weight, embedding):
+        head = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        head.weight = nn.Parameter(weight, requires_grad=False)
+        module.head = head
+
+
 FAMILY = Family(
     name="whisper",
     hears="mel",
@@ -60,9 +78,10 @@ FAMILY = Family(
         (r"\.fc1\.", ".mlp.up."),
         (r"\.fc2\.", ".mlp.down."),
     ),
+    finish=_untie,
 )
 
-OPENAI_NAMES: Names = (
+_OPENAI_NAMES: Names = (
     (r"\.cross_attn_ln\.", ".norm_cross."),
     (r"\.attn_ln\.", ".norm_attn."),
     (r"\.mlp_ln\.", ".norm_mlp."),
@@ -77,4 +96,11 @@ OPENAI_NAMES: Names = (
     (r"\.ln_post\.", ".norm_post."),
     (r"^decoder\.ln\.", "decoder.norm_post."),
 )
-"""The same for the `.pt` files of openai-whisper."""
+"""From the weight names of openai-whisper to those of our modules."""
+
+
+def openai_name(name: str) -> str:
+    """Return the name in our modules of a weight of openai-whisper."""
+    for pattern, replacement in _OPENAI_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name

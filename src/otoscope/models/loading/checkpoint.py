@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from otoscope.errors import InputError, OtoscopeError
 from otoscope.models.dims import Dims
 from otoscope.models.families import find_family
 from otoscope.models.families.adapter import Config, Family
-from otoscope.models.loading.folders import find_folder
-from otoscope.models.loading.weights import read_weights, weight_files
-from otoscope.models.tokenizer import Tokenizer, find_tokenizer
+from otoscope.models.families.whisper import openai_name
+from otoscope.models.loading.folders import find_checkpoint
+from otoscope.models.loading.foreign import foreign_folder
+from otoscope.models.loading.openai_file import read_openai
+from otoscope.models.loading.released import heads_of_released_model, last_half
+from otoscope.models.loading.text import Text, text_of_file, text_of_folder
+from otoscope.models.loading.weights import hash_checkpoint, hash_tensors, read_weights, weight_files
+from otoscope.models.tokenizer import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,47 +39,95 @@ class Checkpoint:
     dims: Dims
     module: Any
     config: Config
-    generation: Mapping[str, Any] = field(default_factory=dict)
-    """`generation_config.json`: special tokens and rules of decoding."""
     preprocessor: Mapping[str, Any] = field(default_factory=dict)
     """`preprocessor_config.json`: how samples become input."""
-    tokenizer: Tokenizer | None = None
-    folder: Path | None = None
+    path: Path | None = None
+    """The folder or `.pt` file that holds the weights; None for weights made here."""
+    text: Callable[[], Text] = Text
+    """Open the tokenizer and rules of decoding; they take time, and most calls need neither."""
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What turns text into tokens and back; None where none can be found."""
+        return self.text().tokenizer
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Special tokens and rules of decoding, in the words of a `generation_config.json`."""
+        return self.text().generation
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of a Hugging Face checkpoint."""
+        return self.path if self.path is not None and self.path.is_dir() else None
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of the weights as stored."""
+        if self.path is not None:
+            return hash_checkpoint(self.path)
+        return hash_tensors(sorted(self.module.state_dict().items()))
 
 
-def open_checkpoint(name: str | os.PathLike[str], dtype: torch.dtype) -> Checkpoint:
-    """Load a checkpoint in Hugging Face layout, without the network unless its name is on the Hub.
+def open_checkpoint(
+    name: str | os.PathLike[str], dtype: torch.dtype, tokenizer: str | os.PathLike[str] | None = None
+) -> Checkpoint:
+    """Load a Hugging Face checkpoint or a `.pt` file of openai-whisper, without the network unless its name is on the
+    Hub. `tokenizer` names one to use instead of its own (see `text.open_tokenizer`).
 
     Raises:
         InputError: not found, of a family without adapter, or weights that do not fit its configuration.
         OtoscopeError: damaged files, or the Hub cannot be reached.
     """
-    label, folder = find_folder(name)
-    config = _json(folder / "config.json")
-    if not config:
-        raise InputError(f"{folder} has no config.json; give the folder of a Hugging Face checkpoint.")
-    family = find_family(str(config.get("model_type")))
-    weight_files(folder)
-    dims, module = build(family, config)
+    label, path = find_checkpoint(name)
+    chosen = None if tokenizer is None else os.fspath(tokenizer)
     try:
-        load_weights(module, family, read_weights(folder), dtype, str(folder))
-        tokenizer = find_tokenizer(folder)
+        return (_open_file if path.is_file() else _open_folder)(label, path, dtype, chosen)
     except (OtoscopeError, MemoryError):
         raise
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise OtoscopeError(f"The checkpoint in {folder} could not be loaded: {first}") from error
-    return Checkpoint(
-        label,
-        family,
-        dims,
-        module,
-        config,
-        _json(folder / "generation_config.json"),
-        _json(folder / "preprocessor_config.json"),
-        tokenizer,
-        folder,
+        raise OtoscopeError(f"The checkpoint in {path} could not be loaded: {first}") from error
+
+
+def _open_folder(label: str, folder: Path, dtype: torch.dtype, chosen: str | None) -> Checkpoint:
+    """Open a checkpoint in Hugging Face layout."""
+    config = _json(folder / "config.json")
+    foreign = None if "model_type" in config else foreign_folder(folder)
+    if foreign or not config:
+        raise InputError(foreign or f"{folder} has no config.json; give the folder of a Hugging Face checkpoint.")
+    family = find_family(str(config.get("model_type")))
+    weight_files(folder)
+    dims, module = build(family, config)
+    generation = _json(folder / "generation_config.json")
+    preprocessor = _json(folder / "preprocessor_config.json")
+    load_weights(module, family, read_weights(folder), dtype, str(folder))
+    text = cache(lambda: text_of_folder(folder, dims, generation, chosen))
+    return Checkpoint(label, family, dims, module, config, preprocessor, folder, text)
+
+
+def _open_file(label: str, path: Path, dtype: torch.dtype, chosen: str | None) -> Checkpoint:
+    """Open a `.pt` file of openai-whisper."""
+    config, state = read_openai(path)
+    family = find_family("whisper")
+    dims, module = build(family, config)
+    load_weights(
+        module, family, ((openai_name(name), value.clone()) for name, value in state.items()), dtype, str(path)
     )
+    heads = heads_of_released_model(label, dims.n_decoder_layers, dims.n_decoder_heads)
+    generation = {"alignment_heads": heads or last_half(dims.n_decoder_layers, dims.n_decoder_heads)}
+    generation |= _rules_beside(path, dims)
+    text = cache(lambda: text_of_file(path, dims, generation, chosen))
+    return Checkpoint(label, family, dims, module, config, {}, path, text)
+
+
+def _rules_beside(path: Path, dims: Dims) -> dict[str, Any]:
+    """The `generation_config.json` in the folder of a `.pt` file, if the `config.json` there is of such a model."""
+    config = _json(path.parent / "config.json")
+    try:
+        fits = config.get("model_type") == "whisper" and find_family("whisper").dims(config) == dims
+    except (KeyError, TypeError):
+        fits = False
+    return _json(path.parent / "generation_config.json") if fits else {}
 
 
 def build(family: Family, config: Config) -> tuple[Dims, nn.Module]:
@@ -100,22 +154,34 @@ def load_weights(
         InputError: weights are missing, have another shape, or belong to blocks the network does not have.
     """
     wanted = module.state_dict()
-    given = family.translate(dict(weights))
-    missing = [name for name in wanted if name not in given and not _any(family.optional, name)]
+    state: dict[str, Tensor] = {}
+    left: dict[str, Tensor] = {}
+    stored: dict[str, str] = {}
+    for theirs, value in weights:
+        name = family.rename(theirs)
+        stored[name] = theirs
+        if name in wanted and wanted[name].shape == value.shape:
+            state[name] = value.to(dtype)
+        else:
+            left[name] = value
+    left = family.converted(left)
+    for name, value in left.items():
+        if name in wanted and wanted[name].shape == value.shape:
+            state[name] = value.to(dtype)
+        elif name in wanted:
+            shapes = f"{tuple(value.shape)} instead of {tuple(wanted[name].shape)}"
+            raise InputError(f"In the checkpoint in {where}, {stored.get(name, name)} has shape {shapes}.")
+    missing = [name for name in wanted if name not in state and not _any(family.optional, name)]
     if missing:
-        raise InputError(
-            f"The checkpoint in {where} lacks {len(missing)} weights its config asks for, e.g. {missing[0]}."
-        )
-    wrong = [name for name in wanted if name in given and wanted[name].shape != given[name].shape]
-    if wrong:
-        shapes = f"{tuple(given[wrong[0]].shape)} instead of {tuple(wanted[wrong[0]].shape)}"
-        raise InputError(f"In the checkpoint in {where}, {wrong[0]} has shape {shapes}.")
-    strange = [name for name in given if name not in wanted and name.startswith(("encoder.", "decoder."))]
+        what = f"{len(missing)} of {len(wanted)} weights" if len(missing) > 1 else "a weight"
+        raise InputError(f"The checkpoint in {where} lacks {what} that its sizes ask for, e.g. {missing[0]}.")
+    strange = [name for name in left if name not in wanted and name.startswith(("encoder.", "decoder."))]
     strange = [name for name in strange if not _any(family.unused, name)]
     if strange:
-        raise InputError(f"The checkpoint in {where} has weights its config does not speak of, e.g. {strange[0]}.")
-    state = {name: given[name].to(dtype) for name in wanted if name in given}
+        example = stored.get(strange[0], strange[0])
+        raise InputError(f"The checkpoint in {where} has weights that its sizes do not speak of, e.g. {example}.")
     module.load_state_dict(state, strict=False, assign=True)
+    family.finish(module, left)
     module.requires_grad_(False)
 
 
