@@ -53,7 +53,7 @@ class Problems:
         check_on_error(on_error)
         if self.found and on_error == "raise":
             count = len(self.found)
-            rest, them = (f" (and {count - 1:,} more like this)", "them") if count > 1 else ("", "it")
+            rest, them = (f" (and {count - 1:,} more)", "them") if count > 1 else ("", "it")
             raise InputError(
                 f'{self.found[0]}{rest}; mend {them}, or open {what} without {them}: on_error="skip" '
                 "(otoscope corpus import … --on-error skip)."
@@ -75,14 +75,14 @@ class _Item:
         return True
 
 
-def check_on_error(on_error: str) -> None:
-    """Refuse a choice that is none.
+def check_on_error(on_error: str, name: str = "on_error") -> OnError:
+    """Return a choice that is one; `name` is how it is asked for.
 
     Raises:
         InputError: neither "raise" nor "skip".
     """
-    choices = get_args(OnError)
-    if on_error not in choices:
-        raise InputError(
-            f"on_error must be {' or '.join(choices)}, not {on_error!r}{nearest(on_error, choices) or '.'}"
-        )
+    choices: tuple[OnError, ...] = get_args(OnError)
+    for choice in choices:
+        if choice == on_error:
+            return choice
+    raise InputError(f"{name} must be {' or '.join(choices)}, not {on_error!r}{nearest(on_error, choices) or '.'}")

@@ -44,7 +44,8 @@ def _mark(cells: list[str], number: int, tier: str) -> tuple[str, str, Mark]:
         begin_s, length_s = float(cells[2]), float(cells[3])
     except ValueError:
         raise InputError(f"begin and length must be seconds, not {cells[2]!r} and {cells[3]!r}") from None
-    return cells[0], cells[1], Mark(tier, begin_s, begin_s + length_s, cells[4], number)
+    end_s = round(begin_s + length_s, 9)  # the sum of two decimals is a decimal
+    return cells[0], cells[1], Mark(tier, begin_s, end_s, cells[4], number)
 
 
 def _by_channel(channels: dict[str, list[Mark]], tier: str) -> Iterator[Mark]:

@@ -76,18 +76,19 @@ def parse(content: str, place: str, problems: Problems) -> Iterator[Mark]:
     if not reader.flag():
         return
     for _ in range(reader.count("the number of tiers")):
-        kind, name = reader.text("the class of a tier"), reader.text("the name of a tier")
+        kind = reader.text("the class of a tier")
+        if kind not in ("IntervalTier", "TextTier"):
+            raise InputError(f"line {reader.line}: there is no tier of class {kind!r}")
+        name = reader.text("the name of a tier")
         reader.number("the start of the tier"), reader.number("its end")
         size = reader.count("the number of its intervals")
         if kind == "IntervalTier":
             yield from _intervals(reader, name, size, place, problems)
-        elif kind == "TextTier":
+        else:
             for _ in range(size):
                 time_s = reader.number(f"the time of a point of {name!r}")
                 line = reader.line
                 yield Mark(name, time_s, time_s, reader.text("its text"), line)
-        else:
-            raise InputError(f"line {reader.line}: there is no tier of class {kind!r}")
 
 
 def _intervals(reader: _Reader, name: str, size: int, place: str, problems: Problems) -> Iterator[Mark]:

@@ -69,7 +69,7 @@ def _phones(content: str) -> Iterator[Mark]:
             except (ValueError, IndexError):
                 raise InputError(f"line {number} is not end, colour and phone: {line[:60]!r}") from None
             yield Mark("phones", at_s, end_s, label, number)
-            at_s = end_s
+            at_s = max(at_s, end_s)
 
 
 READER = Reader(

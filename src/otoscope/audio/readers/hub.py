@@ -94,6 +94,7 @@ def _hub_rows(dataset: Any, known: Mapping[str, str]) -> Iterator[dict[str, Any]
         dataset = dataset.cast_column(column, Audio(decode=False))
     lists = {name: feature for name, feature in features.items() if name != column and _is_plain(feature)}
     columns = dataset.select_columns([column, *lists]).with_format("arrow")
+    sound_only = dataset.select_columns([column])
     is_recording = type(features[column]).__name__ == "Audio"
     for start in range(0, len(dataset), _BATCH):
         table = columns[start : start + _BATCH]
@@ -102,9 +103,9 @@ def _hub_rows(dataset: Any, known: Mapping[str, str]) -> Iterator[dict[str, Any]
         for i in range(table.num_rows):
             row = {name: values[i] for name, values in others.items()}
             if is_recording:
-                row[column] = _lazily(sounds, i, dataset, start + i, column)
+                row[column] = _lazily(sounds, i, sound_only, start + i, column)
             else:
-                row[column] = dataset[start + i][column]
+                row[column] = sound_only[start + i][column]
             yield row
 
 

@@ -72,7 +72,7 @@ def _chapter(tree: Tree, folder: str, speaker: str, attributes: dict[str, str], 
                 source=tree.path / path,
             )
     for clip_id, (_, place) in texts.items():
-        problems.add(place, f"the recording of {clip_id!r} is missing from {tree.path / folder}", clip_id)
+        problems.add(place, f"the recording of {clip_id!r} is missing", clip_id)
 
 
 def _texts(folder: Path, names: Listing, problems: Problems) -> dict[str, tuple[str, str]]:
