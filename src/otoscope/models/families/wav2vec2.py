@@ -109,6 +109,7 @@ FAMILY = Family(
     names=(
         (r"^\w+\.(?=feature_extractor\.|feature_projection\.|encoder\.)", ""),
         (r"^lm_head\.", "head."),
+        (r"^feature_extractor\.conv_layers\.(\d+)\.layer_norm\.", r"encoder.convs.\1.norm."),
         (r"^feature_extractor\.conv_layers\.", "encoder.convs."),
         (r"^feature_projection\.layer_norm\.", "encoder.features.norm."),
         (r"^feature_projection\.", "encoder.features."),

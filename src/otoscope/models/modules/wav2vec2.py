@@ -32,17 +32,18 @@ class Convolution(nn.Module):
         super().__init__()
         self.site = site
         self.conv = nn.Conv1d(n_in, layer.width, layer.kernel, layer.stride, bias=bias)
-        self.over_time = nn.GroupNorm(layer.width, layer.width) if norm == "group" else None
-        self.over_channels = nn.LayerNorm(layer.width) if norm == "layer" else None
+        self.norm: nn.Module | None = None
+        if norm is not None:
+            self.norm = nn.LayerNorm(layer.width) if norm == "layer" else nn.GroupNorm(layer.width, layer.width)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
         x = tap(self.site, self.conv(x).transpose(1, 2))
-        if self.over_channels is not None:
-            x = self.over_channels(x)
+        if isinstance(self.norm, nn.LayerNorm):
+            x = self.norm(x)
         x = x.transpose(1, 2)
-        if self.over_time is not None:
-            x = self.over_time(x)
+        if isinstance(self.norm, nn.GroupNorm):
+            x = self.norm(x)
         return self.activation(x)
 
 
