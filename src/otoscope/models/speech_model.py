@@ -25,6 +25,7 @@ from otoscope.models.generation import Decoded, Rules, Transcript, decode, join,
 from otoscope.models.letters import LetterTokenizer
 from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_checkpoint
 from otoscope.models.run import Position, Run
+from otoscope.models.running import Gradients, Objective, differentiate, forward, run_each, trim
 from otoscope.models.sites import Site, parse_site, site_names
 from otoscope.models.taps import Tape, recording
 from otoscope.models.tokenizer import Tokenizer
@@ -194,7 +195,7 @@ class SpeechModel:
         values = self._forward(tape, inputs, sites, ids)
         if valid is None:
             return values
-        return {str(site): self._trim(values[str(site)], site, max(valid)) for site in sites}
+        return {str(site): trim(values[str(site)], site, self.dims, max(valid)) for site in sites}
 
     def _parse_reads(self, read: Sequence[str]) -> list[Site]:
         if isinstance(read, str):
@@ -216,12 +217,7 @@ class SpeechModel:
         self, tape: Tape, inputs: Tensor, sites: Sequence[Site], ids: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Run as far as `tape` needs; return what it has read at `sites`."""
-        with torch.no_grad(), recording(tape):
-            encoded = self.module.encode(inputs.to(self.device, self.dtype))
-            if ids is not None and "decoder" in self.dims.traits:
-                self.module.decode(ids.to(self.device), encoded)
-            elif "text" in self.dims.traits and "decoder" not in self.dims.traits:
-                self.module.letters(encoded)
+        forward(self, tape, inputs, ids)
         return {str(site): tape.read(site, site.n_heads(self.dims)) for site in sites}
 
     def run(
@@ -243,29 +239,49 @@ class SpeechModel:
             InputError: unknown site, edit that does not fit, attention maps of a clip longer than a window, or an
                 unreadable clip.
         """
-        sites = self._parse_reads(read)
-        bound = bind_edits(edits, self.dims, clip.duration_s)
-        windows = self.windows(clip)
-        maps = [site for site in sites if site.is_map]
-        if len(windows) > 1 and (maps or text is not None):
-            what = str(maps[0]) if maps else "a forced text"
-            raise InputError(
-                f"{what} exists within one window of {self.dims.window_s:g} s, but {clip.clip_id!r} spans "
-                f"{len(windows)}; cut it with start_s and end_s."
-            )
-        pieces: dict[str, list[Tensor]] = {str(site): [] for site in sites}
-        positions: list[Position] = []
-        with_text = "decoder" in self.dims.traits and any(site.needs_text(self.dims) for site in sites)
-        tokens = self._tokens(clip, windows, edits, text, language) if with_text else [[] for _ in windows]
-        for window, here in zip(windows, tokens, strict=True):
-            ids = torch.tensor([[position.id for position in here]]) if with_text else None
-            values = self._forward(Tape(sites, bound, [window.start_s]), window.input[None], sites, ids)
-            for site in sites:
-                kept = self._trim(values[str(site)], site, window.n_frames)[0]
-                pieces[str(site)].append(kept.to("cpu", torch.float32))
-            positions += here
-        joined = {name: torch.cat(parts, -2).contiguous() for name, parts in pieces.items()}
-        return Run(clip.clip_id, self.name, self.dims, joined, tuple(positions))
+        return run_each(self, clip, self._parse_reads(read), [edits], text, language)[0]
+
+    def run_each(
+        self,
+        clip: Clip,
+        read: Sequence[str],
+        sweep: Sequence[Sequence[Edit]],
+        *,
+        text: str | None = None,
+        language: str | None = None,
+    ) -> list[Run]:
+        """Run the model on a clip once for each list of edits in `sweep`, e.g. twenty strengths of one edit.
+
+        Equal to `run` with each list, but the lists go through the network together, and what lies before their
+        first edit is computed once.
+
+        Raises:
+            InputError: as `run`.
+        """
+        return run_each(self, clip, self._parse_reads(read), [list(edits) for edits in sweep], text, language)
+
+    def gradients(
+        self,
+        clip: Clip,
+        of: Objective,
+        wrt: Sequence[str],
+        *,
+        read: Sequence[str] = (),
+        edits: Sequence[Edit] = (),
+        text: str | None = None,
+        language: str | None = None,
+    ) -> Gradients:
+        """Return a number that depends on activations, and its gradient at the sites `wrt`, attention maps included.
+
+        `of` is a site (the sum of its valid values), a site and a function of its values, or a function of all that
+        is read: it gets a mapping from the sites `wrt` and `read` to their values, shaped as `run` returns them, and
+        returns a tensor of one element. Gradients are taken at the values after the edits there.
+
+        Raises:
+            InputError: as `run`; a clip longer than one window; an objective that is no number or depends on nothing.
+        """
+        others = self._parse_reads(read) if read else []
+        return differentiate(self, clip, of, self._parse_reads(wrt), others, edits, text, language)
 
     def _tokens(
         self, clip: Clip, windows: Sequence[Window], edits: Sequence[Edit], text: str | None, language: str | None
@@ -287,19 +303,6 @@ class SpeechModel:
             + [Position(index, tokenizer.decode([index]), "text", number) for index in ids]
             for number, ids in enumerate(written)
         ]
-
-    def _trim(self, value: Tensor, site: Site, n_frames: int) -> Tensor:
-        """Keep the first `n_frames` 20-ms frames of a `[b, …]` tensor (of queries and keys, for maps)."""
-        dims = self.dims
-        if not dims.n_mels:
-            return value
-        kept = n_frames * max(site.row.hz, 50) // 50
-        of_text = site.of_text(dims)
-        if site.is_map:
-            if of_text and site.kind.startswith("attn"):
-                return value
-            return value[..., :kept] if of_text else value[..., :kept, :kept]
-        return value if of_text else value[:, :kept]
 
     @overload
     def transcribe(self, clips: Clip, *, edits: Sequence[Edit] = ..., language: str | None = ...) -> Transcript: ...
