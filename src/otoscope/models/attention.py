@@ -44,15 +44,36 @@ def attend(
     `position + i`. Scores and patterns are made visible only for a call that reads, watches or edits them; z is the
     same either way (to the bit, on a CPU without gradients and with many queries).
     """
-    query, key, value = (_by_heads(part, n_heads) for part in (q, k, v))
-    query = query * (query.shape[-1] ** -0.5)
     tape = current_tape()
+    b = max(len(q), len(k), len(v), tape.n_rows if tape is not None and _parts(tape, site) else 1)
+    if bias is not None and 1 == min(len(q), len(k), len(v)) < b:
+        bias = _OneForAll(bias)
+    query, key, value = (_by_heads(part.expand(b, -1, -1), n_heads) for part in (q, k, v))
+    query = query * (query.shape[-1] ** -0.5)
     if tape is not None and (tape.concerns(f"{site}.scores") or tape.concerns(f"{site}.pattern")):
         attention = _differentiable if torch.is_grad_enabled() else _visible
         z = attention(tape, site, query, key, value, bias, causal, position)
     else:
         z = fast_attention(query, key, value, bias, causal=causal, position=position)
-    return z.reshape(q.shape)
+    return z.reshape(b, *q.shape[1:])
+
+
+def _parts(tape: Tape, site: str) -> bool:
+    """Whether the rows of a sweep part at the scores or the pattern (see `Tape`)."""
+    return tape.parts(f"{site}.scores") or tape.parts(f"{site}.pattern")
+
+
+class _OneForAll:
+    """The bias of the one row from which all rows of a sweep part."""
+
+    def __init__(self, bias: ScoreBias) -> None:
+        self._bias = bias
+
+    def block(self, row: int, head: int, queries: slice) -> Tensor:
+        return self._bias.block(0, head, queries)
+
+    def whole(self) -> Tensor:
+        return self._bias.whole()
 
 
 def _by_heads(x: Tensor, n_heads: int) -> Tensor:
@@ -75,7 +96,7 @@ def fast_attention(
     On a CPU, long ones are computed by head and in blocks, which beats the fused kernel.
     """
     n_queries = query.shape[2]
-    if query.device.type != "cpu" or torch.is_grad_enabled() or causal or n_queries < _SMALL_QUERIES:
+    if _is_fused(query, causal):
         mask = bias.whole().to(query.dtype) if bias is not None else None
         is_causal = causal and n_queries > 1 and position == 0
         if causal and n_queries > 1 and position > 0:
@@ -91,6 +112,12 @@ def fast_attention(
     return z
 
 
+def _is_fused(query: Tensor, causal: bool) -> bool:
+    """Whether torch's fused kernel computes this attention: it wins but for long ones on a CPU."""
+    on_cpu = query.device.type == "cpu"
+    return not on_cpu or torch.is_grad_enabled() or causal or query.shape[2] < _SMALL_QUERIES
+
+
 def _visible(
     tape: Tape,
     site: str,
@@ -101,11 +128,15 @@ def _visible(
     causal: bool,
     position: int,
 ) -> Tensor:
-    """Attention whose scores and patterns pass the tape block by block; only what was asked for is kept."""
-    z = _empty_z(query)
+    """Attention whose scores and patterns pass the tape block by block; only what was asked for is kept.
+
+    Blocks are computed as `fast_attention` computes them; where it leaves that to the fused kernel, so does this for
+    every row that no edit has changed. So z differs only by what edits do.
+    """
     b, h, n_queries, _ = query.shape
     shape = (b, h, n_queries, key.shape[2])
-    needs_pattern = tape.concerns(f"{site}.pattern")
+    fused = _is_fused(query, causal)
+    z = fast_attention(query, key, value, bias, causal=causal, position=position) if fused else _empty_z(query)
     for row in range(b):
         for first in range(0, n_queries, _QUERIES_AT_ONCE):
             block = slice(first, min(n_queries, first + _QUERIES_AT_ONCE))
@@ -114,15 +145,24 @@ def _visible(
                 scores += torch.stack([bias.block(row, head, block) for head in range(h)])
             if causal:
                 scores += _future(scores.shape[1], shape[3], position + first, scores)
-            scores = tape.visit_block(f"{site}.scores", scores, row, first, shape)
-            pattern = scores.softmax(-1)
-            if needs_pattern:
-                pattern = tape.visit_block(f"{site}.pattern", pattern, row, first, shape)
-            for head in range(h):
-                z[row, block, head] = product(pattern[head], value[row, head].T)
+            pattern, changed = _visit(tape, site, scores, row, first, shape)
+            if changed or not fused:
+                for head in range(h):
+                    z[row, block, head] = product(pattern[head], value[row, head].T)
     tape.done(f"{site}.scores")
     tape.done(f"{site}.pattern")
     return z
+
+
+def _visit(tape: Tape, site: str, scores: Tensor, row: int, first: int, shape: tuple[int, ...]) -> tuple[Tensor, bool]:
+    """Return the pattern of a block of scores after all edits, and whether they have changed anything."""
+    seen = tape.visit_block(f"{site}.scores", scores, row, first, shape)
+    plain = seen.softmax(-1)
+    pattern = (
+        plain if not tape.concerns(f"{site}.pattern") else tape.visit_block(f"{site}.pattern", plain, row, first, shape)
+    )
+    same_scores = seen is scores or torch.equal(seen, scores)
+    return pattern, not (same_scores and (pattern is plain or torch.equal(pattern, plain)))
 
 
 def _differentiable(
