@@ -45,9 +45,6 @@ class Tape:
     ) -> None:
         self.starts_s = starts_s
         self.position = 0
-        self.owners: Sequence[int] | None = None
-        """Which entry of `starts_s` and `row_edits` each row of the batch goes by (the beams of one window share
-        one); None: row i goes by entry i."""
         self.n_rows = len(row_edits)
         """Rows of a sweep; 0 without one."""
         self.values: dict[str, Tensor] = {}
@@ -80,20 +77,18 @@ class Tape:
 
     def parts(self, name: str) -> bool:
         """Whether the rows of a sweep differ at the site `name`."""
-        return any(entry is not None for _, entry in self._edits.get(name, ()))
+        return any(row is not None for _, row in self._edits.get(name, ()))
 
-    def visit(self, name: str, value: Tensor, ahead: int = 0) -> Tensor:
+    def visit(self, name: str, value: Tensor) -> Tensor:
         """Edit and read `value [b, t, d]` at the site `name`; return what the model goes on with.
-
-        `ahead` is the number of the first row of `value` among the tokens of this call.
 
         Raises:
             DeepestSiteReached: this was the last site asked for.
         """
-        if len(value) < self.n_rows and self.owners is None and self.parts(name):
+        if len(value) < self.n_rows and self.parts(name):
             value = value.expand(self.n_rows, *value.shape[1:])
         if name in self._edits:
-            value = self._with_edits(name, value, ahead)
+            value = self._with_edits(name, value)
         if name in self._reads:
             if torch.is_grad_enabled() and not value.requires_grad:
                 value = value.detach().requires_grad_()
@@ -101,14 +96,12 @@ class Tape:
             self.done(name)
         return value
 
-    def _with_edits(self, name: str, value: Tensor, ahead: int) -> Tensor:
-        starts_s = [self._start_s(row) for row in range(len(value))]
+    def _with_edits(self, name: str, value: Tensor) -> Tensor:
         differentiable = torch.is_grad_enabled()  # then each edit needs its own copy
         value = value if differentiable else value.clone()
-        for edit, entry in self._edits[name]:
-            rows = self._rows(entry, len(value))
-            into = None if differentiable else value
-            value = edit.apply(value, rows, starts_s, self.position + ahead, into=into)
+        for edit, row in self._edits[name]:
+            rows = range(len(value)) if row is None else (row,)
+            value = edit.apply(value, rows, self.starts_s, self.position, into=None if differentiable else value)
         return value
 
     def visit_block(self, name: str, block: Tensor, row: int, first: int, shape: Sequence[int]) -> Tensor:
@@ -162,19 +155,10 @@ class Tape:
 
     def _edited(self, name: str, block: Tensor, row: int, first: int) -> Tensor:
         """A block of a map after the edits of its row."""
-        for edit, entry in self._edits.get(name, ()):
-            if entry is None or entry == self._entry(row):
-                block = edit.apply_block(block, first, self.position, self._start_s(row))
+        for edit, only in self._edits.get(name, ()):
+            if only is None or only == row:
+                block = edit.apply_block(block, first, self.position, self.starts_s[row] if self.starts_s else 0.0)
         return block
-
-    def _entry(self, row: int) -> int:
-        return row if self.owners is None else self.owners[row]
-
-    def _start_s(self, row: int) -> float:
-        return self.starts_s[self._entry(row)] if self.starts_s else 0.0
-
-    def _rows(self, entry: int | None, n_rows: int) -> list[int]:
-        return [row for row in range(n_rows) if entry is None or entry == self._entry(row)]
 
 
 _TAPE: ContextVar[Tape | None] = ContextVar("otoscope_tape", default=None)
@@ -185,19 +169,10 @@ def current_tape() -> Tape | None:
     return _TAPE.get()
 
 
-def tap(name: str, value: Tensor, ahead: int = 0) -> Tensor:
-    """Let the current call read and edit `value [b, t, d]` at the site `name`; return what the model goes on with.
-
-    `ahead` is the number of its first row among the tokens of this call, where only the last ones are computed.
-    """
+def tap(name: str, value: Tensor) -> Tensor:
+    """Let the current call read and edit `value [b, t, d]` at the site `name`; return what the model goes on with."""
     tape = _TAPE.get()
-    return value if tape is None else tape.visit(name, value, ahead)
-
-
-def at_position(position: int) -> None:
-    """Tell the current call how many tokens the decoder has seen before those it now reads."""
-    if (tape := _TAPE.get()) is not None:
-        tape.position = position
+    return value if tape is None else tape.visit(name, value)
 
 
 @contextlib.contextmanager
