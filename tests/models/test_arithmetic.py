@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear
 
-from otoscope.models.arithmetic import FastLinear, product
+from otoscope.models import arithmetic
+from otoscope.models.arithmetic import BLOCK_ROWS, Linear, convolve, in_blocks, product
 from otoscope.models.attention import fast_attention
 
 sizes = st.integers(1, 70)
@@ -31,7 +32,7 @@ def test_product_of_nothing_is_empty() -> None:
 
 
 def test_gradients_flow_as_through_a_plain_layer() -> None:
-    layer = FastLinear(5, 3)
+    layer = Linear(5, 3)
     x = torch.randn(7, 5, requires_grad=True)
     layer(x).square().sum().backward()
     gradient = x.grad
@@ -42,7 +43,50 @@ def test_gradients_flow_as_through_a_plain_layer() -> None:
     assert torch.equal(gradient, x.grad)
 
 
-@pytest.mark.parametrize("frames", [1, 499, 500, 501, 1500])
+def test_formats_that_the_processor_multiplies_slowly_go_through_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(n, 300, generator=generator).bfloat16() for n in (40, 50))
+    monkeypatch.setattr(arithmetic, "multiplies", lambda dtype: dtype is torch.float32)
+    with torch.no_grad():
+        exact = linear(x.double(), weight.double())
+        assert product(x, weight).dtype is torch.bfloat16
+        assert torch.equal(product(x, weight), linear(x.float(), weight.float()).bfloat16())
+    assert torch.allclose(product(x, weight).double(), exact, rtol=0.01, atol=0.1)
+
+
+@pytest.mark.parametrize("rows", [(1,), (BLOCK_ROWS,), (BLOCK_ROWS + 1,), (3, 2 * BLOCK_ROWS // 3), (2, BLOCK_ROWS, 1)])
+def test_layers_in_blocks_give_what_they_give_at_once(rows: tuple[int, ...]) -> None:
+    up, down = Linear(7, 11), Linear(11, 5)
+
+    def layers(x: torch.Tensor) -> torch.Tensor:
+        return down(torch.nn.functional.gelu(up(x)))
+
+    x = torch.randn(*rows, 7, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(in_blocks(layers, x), layers(x), atol=1e-6)
+        assert in_blocks(layers, x).shape == (*rows, 5)
+    assert in_blocks(layers, x).requires_grad
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(8, 1200), st.integers(1, 9), st.integers(1, 9),
+    st.integers(1, 5), st.integers(1, 3), st.integers(0, 2), st.booleans(), st.booleans(),
+)  # fmt: skip
+def test_a_convolution_as_a_product_equals_the_plain_one(
+    b: int, t: int, i: int, o: int, width: int, stride: int, padding: int, bias: bool, turned: bool
+) -> None:
+    layer = torch.nn.Conv1d(i, o, width, stride, padding, bias=bias)
+    x = torch.randn(b, t, i, generator=torch.Generator().manual_seed(t))
+    if turned:  # frames last in memory, as a mel spectrogram has them
+        x = x.transpose(1, 2).contiguous().transpose(1, 2)
+    with torch.no_grad():
+        computed = convolve(x, layer)
+        assert computed.is_contiguous()
+        assert torch.allclose(computed, layer(x.transpose(1, 2)).transpose(1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 249, 250, 251, 1500])
 def test_attention_in_blocks_equals_the_fused_kernel(frames: int) -> None:
     query, key, value = torch.randn(3, 2, 3, frames, 16, generator=torch.Generator().manual_seed(frames)).unbind()
     with torch.no_grad():
