@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from typing import Any, overload
 
 import torch
@@ -21,17 +20,15 @@ from otoscope.models.dims import Dims
 from otoscope.models.edits import Edit, bind_edits
 from otoscope.models.families import find_family
 from otoscope.models.front_end import Window, cut
-from otoscope.models.generation import Decoded, Rules, Transcript, decode, join, score
+from otoscope.models.generation import DecodingOptions, Rules, Transcript, score_clip, transcribe_clips
 from otoscope.models.letters import LetterTokenizer
 from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_checkpoint
 from otoscope.models.run import Position, Run
 from otoscope.models.running import Gradients, Objective, differentiate, forward, run_each, trim
 from otoscope.models.sites import Site, parse_site, site_names
-from otoscope.models.taps import Tape, recording
+from otoscope.models.taps import Tape
 from otoscope.models.tokenizer import Tokenizer
 from otoscope.models.untrained import randomise
-
-_DECODE_BATCH = 16
 
 
 def load_model(
@@ -131,7 +128,8 @@ class SpeechModel:
         return self.checkpoint.tokenizer
 
     @cached_property
-    def _rules(self) -> Rules:
+    def rules(self) -> Rules:
+        """What the checkpoint says about prompts and special tokens."""
         return Rules.of(self.checkpoint.generation, self.checkpoint.config, self._require_tokenizer())
 
     def _require_tokenizer(self) -> Tokenizer:
@@ -294,7 +292,7 @@ class SpeechModel:
             written = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(windows))]
         else:
             written = [tokenizer.encode(" " + text.strip())]
-        prompt = self._rules.prompt_for(language)
+        prompt = self.rules.prompt_for(language)
         limit = self.dims.n_text_positions - len(prompt)
         if len(written[0]) > limit:
             raise InputError(f"The text has {len(written[0])} tokens; the decoder has room for {limit}.")
@@ -305,50 +303,47 @@ class SpeechModel:
         ]
 
     @overload
-    def transcribe(self, clips: Clip, *, edits: Sequence[Edit] = ..., language: str | None = ...) -> Transcript: ...
+    def transcribe(
+        self, clips: Clip, *, edits: Sequence[Edit] = ..., options: DecodingOptions | None = ..., **choices: Any
+    ) -> Transcript: ...
 
     @overload
     def transcribe(
-        self, clips: Sequence[Clip], *, edits: Sequence[Edit] = ..., language: str | None = ...
+        self,
+        clips: Sequence[Clip],
+        *,
+        edits: Sequence[Edit] = ...,
+        options: DecodingOptions | None = ...,
+        **choices: Any,
     ) -> list[Transcript]: ...
 
     def transcribe(
-        self, clips: Clip | Sequence[Clip], *, edits: Sequence[Edit] = (), language: str | None = None
+        self,
+        clips: Clip | Sequence[Clip],
+        *,
+        edits: Sequence[Edit] = (),
+        options: DecodingOptions | None = None,
+        **choices: Any,
     ) -> Transcript | list[Transcript]:
         """Write down what is said in one clip (or several), with the model edited as asked.
 
-        `language` is a code such as `en`; without it each window's language is detected, where the model knows
-        several. Greedy decoding, without timestamps; long clips are cut in windows whose texts are joined.
+        `choices` are fields of `DecodingOptions`, such as `language="en"`, `timestamps=True`, `beam_size=5` or
+        `word_times=True`. Without any: greedy decoding without timestamps; each window's language is detected, where
+        the model knows several; long clips are cut in windows whose texts are joined. With timestamps, long clips
+        are read from segment to segment, as by `whisper.transcribe`.
 
         Raises:
-            InputError: edit that does not fit, unknown language, or an unreadable clip.
+            InputError: edit that does not fit, an option that is unknown or that the model cannot follow, or an
+                unreadable clip.
         """
         if isinstance(clips, Clip):
-            return self.transcribe([clips], edits=edits, language=language)[0]
+            return self.transcribe([clips], edits=edits, options=options, **choices)[0]
         if "decoder" not in self.dims.traits:
-            refuse_options(self.name, language=language)
+            refuse_options(self.name, options=options, **choices)
             letters = self._letters
             clock = self.clock
             return [spell(self._hear(clip, edits), letters, clock, clip.uri, clip.clip_id) for clip in clips]
-        bind_edits(edits, self.dims)
-        if language is not None:
-            self._rules.language_id(language)
-        for clip in clips if edits else ():
-            bind_edits(edits, self.dims, clip.duration_s)
-        windows: list[list[Decoded]] = [[] for _ in clips]
-        bound = bind_edits(edits, self.dims)
-        encoded = ((owner, window) for owner, clip in enumerate(clips) for window in self._encode_windows(clip, edits))
-        while batch := list(islice(encoded, _DECODE_BATCH)):
-            together = torch.cat([window for _, (window, _) in batch])
-            tape = Tape((), bound, [start_s for _, (_, start_s) in batch])
-            with torch.no_grad(), recording(tape):
-                decoded = decode(self.module, self._require_tokenizer(), self._rules, together, language)
-            for (owner, _), written in zip(batch, decoded, strict=True):
-                windows[owner].append(written)
-        return [
-            join(clip.uri, clip.clip_id, written, self._require_tokenizer())
-            for clip, written in zip(clips, windows, strict=True)
-        ]
+        return transcribe_clips(self, clips, [edits] * len(clips), DecodingOptions.of(options, choices))
 
     @property
     def _letters(self) -> LetterTokenizer:
@@ -366,13 +361,6 @@ class SpeechModel:
             tape = Tape([site], bound, [window.start_s])
             yield window.start_s, self._forward(tape, window.input[None], [site])["logits"][0].log_softmax(-1)
 
-    def _encode_windows(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[tuple[Tensor, float]]:
-        """Yield the encoder's output `[1, t, d]` for each window of a clip, and when the window begins."""
-        bound = bind_edits(edits, self.dims, clip.duration_s)
-        for window in self.windows(clip):
-            tape = Tape([self.output], bound, [window.start_s])
-            yield self._forward(tape, window.input[None], [self.output])[str(self.output)], window.start_s
-
     def score(self, clip: Clip, transcript: Transcript, *, edits: Sequence[Edit] = ()) -> list[float]:
         """Return how likely a transcript's tokens are when they are forced (log-probabilities, natural), with edits.
 
@@ -384,16 +372,7 @@ class SpeechModel:
         """
         if "decoder" not in self.dims.traits:
             return score_spelling(self._hear(clip, edits), self._letters, transcript)
-        bound = bind_edits(edits, self.dims)
-        encoded = list(self._encode_windows(clip, edits))
-        if any(token.window >= len(encoded) for token in transcript.tokens):
-            raise InputError(f"The transcript has more windows than the clip {clip.clip_id!r}; it belongs to another.")
-        scored: list[float] = []
-        for index, (window, start_s) in enumerate(encoded):
-            ids = [token.id for token in transcript.tokens if token.window == index]
-            with torch.no_grad(), recording(Tape((), bound, [start_s])):
-                scored += score(self.module, self._rules, window, [ids], transcript.language)[0]
-        return scored
+        return score_clip(self, clip, transcript, [edits])[0]
 
     def random_weights(self, seed: int) -> SpeechModel:
         """Return the same architecture with random weights: the control that every claim needs (see `randomise`)."""

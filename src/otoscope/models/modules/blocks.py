@@ -55,10 +55,21 @@ class KeyValues:
             self.length = self._k.shape[1]
         return self._k, self._v
 
-    def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row `rows[i]` has seen."""
+    def select(self, rows: Tensor) -> None:
+        """Let row i go on from row `rows[i]`."""
         if self._k is not None and self._v is not None:
-            self._k, self._v = self._k[rows], self._v[rows]
+            self._k[:, : self.length], self._v[:, : self.length] = (
+                self._k[rows, : self.length],
+                self._v[rows, : self.length],
+            )
+
+    def spread(self, n: int, *, fixed: bool = False) -> None:
+        """Make n rows of each, which follow one another; copies of a `fixed` single row share its memory."""
+        if self._k is not None and self._v is not None:
+            if fixed and len(self._k) == 1:
+                self._k, self._v = self._k.expand(n, -1, -1), self._v.expand(n, -1, -1)
+            else:
+                self._k, self._v = self._k.repeat_interleave(n, 0), self._v.repeat_interleave(n, 0)
 
 
 class Attention(nn.Module):

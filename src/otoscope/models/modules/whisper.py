@@ -23,10 +23,15 @@ class Memory:
         return self.layers[0][0].length if self.layers else 0
 
     def reorder(self, rows: Tensor) -> None:
-        """Let row i go on from what row `rows[i]` has seen and heard."""
+        """Let row i go on from what row `rows[i]`, which hears the same sound, has seen."""
+        for own, _ in self.layers:
+            own.select(rows)
+
+    def spread(self, n: int) -> None:
+        """Make n rows of each, which follow one another."""
         for own, of_sound in self.layers:
-            own.reorder(rows)
-            of_sound.reorder(rows)
+            own.spread(n)
+            of_sound.spread(n, fixed=True)
 
 
 class Encoder(nn.Module):
