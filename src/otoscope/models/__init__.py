@@ -10,6 +10,10 @@ _HOME = {
     "Dims": "dims",
     "Edit": "edits",
     "FeatureReader": "edits",
+    "HeadStatistics": "heads",
+    "band_edits": "heads",
+    "class_means": "means",
+    "Gradients": "running",
     "Token": "generation",
     "Transcript": "generation",
     "Position": "run",
@@ -33,8 +37,12 @@ if TYPE_CHECKING:
     from otoscope.models.edits import FeatureReader as FeatureReader
     from otoscope.models.generation import Token as Token
     from otoscope.models.generation import Transcript as Transcript
+    from otoscope.models.heads import HeadStatistics as HeadStatistics
+    from otoscope.models.heads import band_edits as band_edits
+    from otoscope.models.means import class_means as class_means
     from otoscope.models.run import Position as Position
     from otoscope.models.run import Run as Run
+    from otoscope.models.running import Gradients as Gradients
     from otoscope.models.site_table import SITES as SITES
     from otoscope.models.site_table import SiteKind as SiteKind
     from otoscope.models.sites import Site as Site

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, overload
@@ -21,6 +21,7 @@ from otoscope.models.edits import Edit, bind_edits
 from otoscope.models.families import find_family
 from otoscope.models.front_end import Window, cut
 from otoscope.models.generation import DecodingOptions, Rules, Transcript, score_clip, transcribe_clips
+from otoscope.models.heads import HeadStatistics, head_statistics
 from otoscope.models.letters import LetterTokenizer
 from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_checkpoint
 from otoscope.models.run import Position, Run
@@ -280,6 +281,25 @@ class SpeechModel:
         """
         others = self._parse_reads(read) if read else []
         return differentiate(self, clip, of, self._parse_reads(wrt), others, edits, text, language)
+
+    def head_statistics(
+        self,
+        clips: Clip | Iterable[Clip],
+        layers: Sequence[int] | None = None,
+        *,
+        parts: Sequence[str] | None = None,
+        edits: Sequence[Edit] = (),
+        text: Callable[[Clip], str | None] | None = None,
+    ) -> HeadStatistics:
+        """Measure what attention heads do over clips: how local, even, loud-seeking… each is (`heads.MEASURES`).
+
+        `parts` are `encoder`, `decoder` and `cross` (None: all there are). The decoder reads what the model itself
+        writes, or `text(clip)`. No attention map is stored, so that memory does not grow with their size.
+
+        Raises:
+            InputError: a part or layer that the model lacks, an edit that does not fit, or no clips.
+        """
+        return head_statistics(self, clips, layers, parts, edits, text)
 
     def _tokens(
         self, clip: Clip, windows: Sequence[Window], edits: Sequence[Edit], text: str | None, language: str | None
