@@ -21,6 +21,7 @@ VERBS = (
     "models",
     "sites",
     "corpus",
+    "download",
     "harvest",
     "train",
     "atlas",
