@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
@@ -429,3 +430,36 @@ def test_a_written_textgrid_tiles_the_recording(tmp_path: Path) -> None:
     assert "intervals: size = 3" in text
     assert text.count('text = ""') == 2
     assert "xmax = 2.0" in text
+
+
+GRAINS = st.sampled_from(
+    ["", '"', "\n", "\t", "-1", "nan", "1e999", "0", "99999999", "{", "]", "null", "<exists>", "\0", "é"]
+)
+
+
+@MANY
+@given(
+    name=st.sampled_from(["a.TextGrid", "a.ctm", "a.json", "a_annot.json", "a.words.txt", "a.PHN", "a.lab"]),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), GRAINS), max_size=4),
+)
+def test_damage_anywhere_is_refused_in_words_or_skipped(
+    tmp_path: Path, name: str, edits: list[tuple[float, int, str]]
+) -> None:
+    whole = {
+        "a.TextGrid": LONG,
+        "a.ctm": CTM,
+        "a.json": json.dumps(SHAPES["gentle"]),
+        "a_annot.json": json.dumps(EMU),
+        "a.words.txt": "0.5\t1.25\tdog\n",
+        "a.PHN": "0 1600 h#\n",
+        "a.lab": "0 3100000 sil\n",
+    }
+    text = whole[name]
+    for place, length, grain in edits:
+        at = int(place * len(text))
+        text = text[:at] + grain + text[at + length :]
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    recording = "rec1" if name == "a.ctm" else None
+    with contextlib.suppress(InputError):
+        tiers = read_labels(tmp_path / name, on_error="skip", recording=recording)
+        assert all(0 <= i.start_s <= i.end_s < float("inf") and i.label for tier in tiers.values() for i in tier)

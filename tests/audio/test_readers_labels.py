@@ -27,11 +27,13 @@ def test_label_files_beside_recordings_become_their_tiers(tmp_path: Path) -> Non
     write_labels(WORDS, tmp_path / "sub" / "b.words.txt", 0.32)
     write(tmp_path / "sub" / "b.PHN", "0 1600 g\n")
     write(tmp_path / "sub" / "c.txt", "good   day\n")
+    write(tmp_path / "sub" / "d.lab", "0 1000000 g\n")
+    write(tmp_path / "sub" / "d.json", '{"uploader": "ann", "licence": "CC0"}')
     corpus = oto.corpus(tmp_path)
     assert dict(corpus["sub-a"].tiers) == WORDS | PHONES
     assert dict(corpus["sub-b"].tiers) == WORDS | PHONES
     assert (corpus["sub-c"].text, dict(corpus["sub-c"].tiers)) == ("good day", {})
-    assert corpus["sub-d"].tiers == {}
+    assert dict(corpus["sub-d"].tiers) == PHONES
 
 
 def test_a_bad_label_file_is_skipped_and_its_recording_kept(tmp_path: Path) -> None:

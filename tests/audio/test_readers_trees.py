@@ -64,6 +64,13 @@ def test_a_data_set_is_only_recognised_as_itself(tree: tuple[str, Path]) -> None
     assert found - {"folder"} == {KINDS.get(name, name)}
 
 
+def test_a_data_set_is_found_in_the_folder_it_was_unpacked_in(tree: tuple[str, Path]) -> None:
+    name, root = tree
+    write(root.parent / f"{name}.tar.gz", "the archive")
+    (root.parent / ".cache").mkdir()
+    assert oto.corpus(root.parent).fingerprint == oto.corpus(root).fingerprint
+
+
 def test_librispeech_has_texts_speakers_and_splits(tmp_path: Path) -> None:
     corpus = oto.corpus(TREES["librispeech"](tmp_path))
     clip = corpus["84-121123-0001"]

@@ -66,9 +66,9 @@ def list_corpora(workspace: WorkspaceOption = None, json: JsonOption = False) ->
 
     folder = workspace_if_any(workspace)
     saved = [] if folder is None else folder.names("corpora")
-    rows = [_facts(open_corpus(name), "bundled") for name in BUNDLED if name not in saved]
+    rows = [_facts(open_corpus(name), "bundled", exact=json) for name in BUNDLED if name not in saved]
     if folder is not None:
-        rows += [_facts(folder.corpus(name), str(folder.folder)) for name in saved]
+        rows += [_facts(folder.corpus(name), str(folder.folder), exact=json) for name in saved]
     if json:
         print_json(rows)
         return

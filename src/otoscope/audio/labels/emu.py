@@ -39,7 +39,7 @@ def parse(annotation: Mapping[str, Any]) -> Iterator[Mark]:
                 for label in item["labels"]:
                     name = _tier(str(level["name"]), str(label["name"]))
                     yield Mark(name, *span, str(label["value"]), f"{level['name']}[{n}]")
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         raise InputError(f"it is not an EMU annotation ({type(error).__name__}: {error})") from None
 
 

@@ -61,6 +61,7 @@ FORMATS = (
     LabelFormat("Audacity", (".txt",), "events", lambda *a: {None: list(audacity.parse(*a))}, lines=audacity.lines),
     LabelFormat("TIMIT phones", (".phn",), "phones", lambda *a: {None: list(timit.parse(*a))}),
     LabelFormat("TIMIT words", (".wrd",), "words", lambda *a: {None: list(timit.parse(*a))}),
+    LabelFormat("HTK", (".lab",), "phones", lambda *a: {None: list(timit.parse_htk(*a))}),
 )
 
 
@@ -94,7 +95,7 @@ def read_labels(
     recording: str | None = None,
     on_error: OnError = "raise",
 ) -> Tiers:
-    """Return the tiers of a file of times: .TextGrid, .ctm, .json, Audacity .txt, or TIMIT's .PHN and .WRD.
+    """Return the tiers of a file of times: .TextGrid, .ctm, .json, Audacity .txt, TIMIT's .PHN and .WRD, HTK's .lab.
 
     Times are seconds from the start of the recording. Blank labels are left out; tiers called `Word`, `ORT`, `phone`,
     `MAU`… become `words` and `phones` (`otoscope.audio.labels.tiers.NAMES`). A file of one tier takes its name from
@@ -141,7 +142,7 @@ def read_label_file(path: Path, problems: Problems) -> dict[str | None, Tiers]:
         by_recording = format.read(read_text(path), str(path), problems, tier)
     except InputError as error:
         message = str(error)
-        raise InputError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+        raise type(error)(message if message.startswith(str(path)) else f"{path}: {message}") from None
     return {name: tiers_from_marks(marks, str(path), problems) for name, marks in by_recording.items()}
 
 

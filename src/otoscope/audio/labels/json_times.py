@@ -20,6 +20,10 @@ _VARIANT = re.compile(r"\(\d+\)$")  # how PocketSphinx numbers pronunciations: a
 _SILENT_WORDS = frozenset({"<sil>", "<s>", "</s>", "<eps>"})
 
 
+class UnknownShapeError(InputError):
+    """JSON that holds something else than times."""
+
+
 def parse(content: str) -> Iterator[Mark]:
     """Yield the marks of a file of times in any of the shapes we know, told apart by their keys.
 
@@ -28,7 +32,7 @@ def parse(content: str) -> Iterator[Mark]:
     """
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"it is not JSON ({error})") from None
     try:
         if isinstance(value, dict):
@@ -39,9 +43,13 @@ def parse(content: str) -> Iterator[Mark]:
             if value and all(isinstance(items, list) for items in value.values()):
                 yield from _tiers(value)
                 return
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"its times cannot be read ({type(error).__name__}: {error})") from None
-    raise InputError('it has no shape of times that is known; ours is {"tiers": {"words": [[start_s, end_s, label]]}}')
+    raise UnknownShapeError(
+        'it has no shape of times that is known; ours is {"tiers": {"words": [[start_s, end_s, label]]}}'
+    )
 
 
 def write(tiers: Tiers, duration_s: float) -> str:
@@ -60,7 +68,7 @@ def _interval(tier: str, item: Any, where: str) -> Mark | None:
         return None
     if start is None or (end is None and length is None):
         raise ValueError(f"{where} has no start or no end")
-    label = next(item[key] for key in _LABEL if key in item)
+    label = item[next((key for key in _LABEL if key in item), "label")]
     start_s = float(start)
     end_s = float(end) if end is not None else start_s + float(length or 0.0)
     return Mark(tier, start_s, end_s, str(label), where)
@@ -75,7 +83,7 @@ def _list(tier: str, items: list[Any], where: str) -> Iterator[Mark]:
 
 def _tiers(tiers: Any) -> Iterator[Mark]:
     """`{"words": [triples or objects]}`; `{"words": {"entries": [...]}}` (Montreal); a list of named tiers."""
-    named = tiers.items() if isinstance(tiers, Mapping) else ((tier["name"], tier) for tier in tiers)
+    named = tiers.items() if isinstance(tiers, Mapping) else ((str(tier["name"]), tier) for tier in tiers)
     for name, tier in named:
         items = tier["entries"] if isinstance(tier, Mapping) else tier
         for n, item in enumerate(items):

@@ -15,7 +15,7 @@ from otoscope.errors import InputError
 
 _TOKENS = re.compile(
     r"""
-    "(?P<text>(?:[^"]|"")*)"
+    "(?P<text>[^"]*(?:""[^"]*)*)"
     | (?<!\S)(?P<number>[-+]?[\d.][\d.eE+-]*)(?!\S)
     | (?P<flag><exists>|<absent>)
     | (?<!\S)![^\n]*
@@ -55,7 +55,10 @@ class _Reader:
             raise InputError(f"line {self.line} should hold {what}, not {found!r}") from None
 
     def count(self, what: str) -> int:
-        return int(self.number(what))
+        found = self.number(what)
+        if not (found >= 0 and found.is_integer()):
+            raise InputError(f"line {self.line} should hold {what}, not {found:g}")
+        return int(found)
 
     def flag(self) -> bool:
         return self._next("flag", "<exists>") == "<exists>"
@@ -72,7 +75,8 @@ def parse(content: str, place: str, problems: Problems) -> Iterator[Mark]:
     reader = _Reader(content)
     if not reader.text("the kind of file").startswith("ooTextFile") or reader.text("its class") != "TextGrid":
         raise InputError('it does not begin as a TextGrid (File type = "ooTextFile", Object class = "TextGrid")')
-    reader.number("the start of the recording"), reader.number("its end")
+    reader.number("the start of the recording")
+    reader.number("its end")
     if not reader.flag():
         return
     for _ in range(reader.count("the number of tiers")):
@@ -80,7 +84,8 @@ def parse(content: str, place: str, problems: Problems) -> Iterator[Mark]:
         if kind not in ("IntervalTier", "TextTier"):
             raise InputError(f"line {reader.line}: there is no tier of class {kind!r}")
         name = reader.text("the name of a tier")
-        reader.number("the start of the tier"), reader.number("its end")
+        reader.number("the start of the tier")
+        reader.number("its end")
         size = reader.count("the number of its intervals")
         if kind == "IntervalTier":
             yield from _intervals(reader, name, size, place, problems)

@@ -7,11 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from otoscope.audio.clip import Clip, Tiers
-from otoscope.audio.labels import audacity, label_format, read_label_file
+from otoscope.audio.labels import audacity, label_format, read_label_file, timit
 from otoscope.audio.labels.formats import read_text
+from otoscope.audio.labels.json_times import UnknownShapeError
 from otoscope.audio.problems import Problems
 from otoscope.audio.readers.tree import Tree, inside, stem
 from otoscope.errors import InputError, nearest
+
+_MAYBE_TEXT = {".txt": audacity.looks_like, ".lab": timit.looks_like}
+"""Suffixes that name transcripts as well as times, and how times are told from text."""
 
 
 def label_files(names: Iterable[str]) -> dict[str, list[str]]:
@@ -34,12 +38,15 @@ def read_beside(
     for name in own:
         path = folder / name
         with problems.item(path):
-            if name.lower().endswith(".txt"):
-                content = read_text(path)
-                if not audacity.looks_like(content):
-                    text = " ".join(content.split()) or None
-                    continue
-            tiers[name] = _tiers(path, recording, problems)
+            looks_like = _MAYBE_TEXT.get(Path(name).suffix.lower())
+            if looks_like is not None and not looks_like(content := read_text(path)):
+                text = " ".join(content.split()) or None
+                continue
+            try:
+                tiers[name] = _tiers(path, recording, problems)
+            except UnknownShapeError:
+                if name != f"{recording}.json":  # any program may leave a .json beside a recording
+                    raise
     return {tier: intervals for each in tiers.values() for tier, intervals in each.items()}, text
 
 

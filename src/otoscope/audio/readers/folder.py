@@ -16,8 +16,7 @@ def read_folder(tree: Tree, split: str | None, problems: Problems) -> list[Clip]
     """Return a clip per recording below a folder, in the order of their paths; hidden files are left out.
 
     `clip.TextGrid`, `clip_annot.json`, `clip.phone.json`, `clip.PHN`, Audacity's `clip.txt`… beside `clip.wav` become
-    its tiers; a `clip.txt` or `clip.lab` of plain words becomes its text. A CTM of the folder's name, or any other,
-    is given with `labels=`.
+    its tiers; a `clip.txt` or `clip.lab` of plain words becomes its text. A CTM is given with `labels=`.
 
     Raises:
         InputError: not a folder, or no recordings in it.

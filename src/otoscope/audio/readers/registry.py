@@ -13,10 +13,10 @@ from otoscope.audio.clip import Clip
 from otoscope.audio.problems import OnError, Problem, Problems, check_on_error
 from otoscope.audio.readers.beside import attach_labels
 from otoscope.audio.readers.reader import Reader
-from otoscope.audio.readers.tree import Tree
+from otoscope.audio.readers.tree import Tree, is_sound
 from otoscope.errors import InputError, nearest
 
-_WRAPPERS = 2  # folders that hold one folder and nothing else, as archives are unpacked
+_WRAPPERS = 2  # folders that hold one folder and no recordings, as archives are unpacked
 
 
 @functools.cache
@@ -47,9 +47,10 @@ def reader_of(path: Path, kind: str | None) -> tuple[Reader, Tree]:
             if reader.recognise(inner):
                 return reader, inner
         names = inner.list()
-        if inner.is_file or len(names.folders) != 1 or any(not name.startswith(".") for name in names.files):
+        folders = [name for name in names.folders if not name.startswith(".")]
+        if inner.is_file or len(folders) != 1 or any(is_sound(name) for name in names.files):
             break
-        inner = Tree(inner.path / names.folders[0])
+        inner = Tree(inner.path / folders[0])
     return (candidates[0] if kind is not None else list(readers().values())[-1]), tree
 
 

@@ -56,7 +56,7 @@ class Tree:
                 with os.scandir(os.path.join(self.path, folder)) as entries:
                     for entry in entries:
                         (folders if entry.is_dir() else files).append(entry.name)
-            except (FileNotFoundError, NotADirectoryError):
+            except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name no file can have
                 pass
             except OSError as error:
                 where = os.path.join(self.path, folder)
