@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from otoscope.models.arithmetic import convolve
 from otoscope.models.dims import Dims
-from otoscope.models.modules.blocks import ACTIVATIONS, Block, KeyValues, sinusoids
+from otoscope.models.modules.blocks import ACTIVATIONS, Block, KeyValues
 from otoscope.models.taps import tap
 
 
@@ -43,7 +44,7 @@ class Encoder(nn.Module):
         self.activation = ACTIVATIONS[activation]
         self.conv1 = nn.Conv1d(dims.n_mels, d, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(d, d, kernel_size=3, stride=2, padding=1)
-        self.positions = nn.Parameter(sinusoids(dims.n_positions, d))
+        self.positions = nn.Parameter(torch.empty(dims.n_positions, d))
         self.blocks = nn.ModuleList(
             Block(f"encoder.{layer}", d, dims.n_heads, dims.d_mlp, activation=activation, key_bias=False)
             for layer in range(dims.n_layers)
@@ -51,10 +52,9 @@ class Encoder(nn.Module):
         self.norm_post = nn.LayerNorm(d)
 
     def forward(self, mel: Tensor) -> Tensor:
-        x = tap("mel", mel.transpose(1, 2)).transpose(1, 2)
-        x = tap("encoder.conv1", self.conv1(x).transpose(1, 2))
-        x = self.activation(x).transpose(1, 2)
-        x = tap("encoder.conv2", self.conv2(x).transpose(1, 2))
+        x = tap("mel", mel.transpose(1, 2))
+        x = tap("encoder.conv1", convolve(x, self.conv1))
+        x = tap("encoder.conv2", convolve(self.activation(x), self.conv2))
         x = tap("encoder.embed", self.activation(x) + self.positions)
         for block in self.blocks:
             x = block(x)
