@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from otoscope.models.arithmetic import product
+from otoscope.models.arithmetic import multiplies, product
 from otoscope.models.taps import Tape, current_tape
 
-_QUERIES_AT_ONCE = 500
+_QUERIES_AT_ONCE = 250
 """Query frames per product: few enough for their logits to stay in the processor's cache."""
 _SMALL_QUERIES = 32  # below this many queries the fused kernel wins
 
@@ -49,13 +49,15 @@ def attend(
     if bias is not None and 1 == min(len(q), len(k), len(v)) < b:
         bias = _OneForAll(bias)
     query, key, value = (_by_heads(part.expand(b, -1, -1), n_heads) for part in (q, k, v))
+    if q.device.type == "cpu" and not multiplies(q.dtype):
+        query, key, value = query.float(), key.float(), value.float()
     query = query * (query.shape[-1] ** -0.5)
     if tape is not None and (tape.concerns(f"{site}.scores") or tape.concerns(f"{site}.pattern")):
         attention = _differentiable if torch.is_grad_enabled() else _visible
         z = attention(tape, site, query, key, value, bias, causal, position)
     else:
         z = fast_attention(query, key, value, bias, causal=causal, position=position)
-    return z.reshape(b, *q.shape[1:])
+    return z.reshape(b, *q.shape[1:]).to(q.dtype)
 
 
 def _parts(tape: Tape, site: str) -> bool:
@@ -108,7 +110,8 @@ def fast_attention(
         scores = product(query[row, head, block], key[row, head])
         if bias is not None:
             scores += bias.block(row, head, block)
-        z[row, block, head] = product(scores.softmax(-1), value[row, head].T)
+        torch.softmax(scores, -1, out=scores)
+        z[row, block, head] = product(scores, value[row, head].T)
     return z
 
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.models.arithmetic import Linear
+from otoscope.models.arithmetic import Linear, in_blocks
 from otoscope.models.attention import ScoreBias, attend
-from otoscope.models.taps import tap
+from otoscope.models.taps import current_tape, tap
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -129,9 +129,14 @@ class MLP(nn.Module):
         self.down = Linear(d_mlp, d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        pre = tap(f"{self.site}.pre", self.up(x))
-        post = tap(f"{self.site}.post", self.activation(pre))
-        return tap(f"{self.site}.out", self.down(post))
+        tape = current_tape()
+        if tape is not None and (tape.concerns(f"{self.site}.pre") or tape.concerns(f"{self.site}.post")):
+            pre = tap(f"{self.site}.pre", in_blocks(self.up, x))
+            post = tap(f"{self.site}.post", self.activation(pre))
+            out = in_blocks(self.down, post)
+        else:
+            out = in_blocks(lambda rows: self.down(self.activation(self.up(rows))), x)
+        return tap(f"{self.site}.out", out)
 
 
 class Block(nn.Module):
