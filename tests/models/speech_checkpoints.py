@@ -70,7 +70,8 @@ def shake(model: nn.Module, seed: int) -> None:
             elif name.endswith("bias"):
                 weight.copy_(0.3 * drawn)
             else:
-                weight.copy_(drawn * (2.0 / math.sqrt(weight[0].numel())))
+                gain = 2.0 if weight.ndim == 3 or "q_proj" in name else 1.0
+                weight.copy_(gain * drawn / math.sqrt(weight[0].numel()))
         for name, buffer in model.named_buffers():
             if name.endswith("running_mean"):
                 buffer.copy_(torch.randn(buffer.shape, generator=generator))
@@ -175,3 +176,17 @@ def _gated_bias(first: Any, attention: Any, x: Tensor) -> Tensor:
     read = x.view(b, t, h, d // h).transpose(1, 2)
     update, reset = attention.gru_rel_pos_linear(read).view(b, h, t, 2, 4).sum(-1).sigmoid().split(1, -1)
     return (update * (reset * attention.gru_rel_pos_const - 1.0) + 2.0) * first.compute_bias(t, t)
+
+
+def module_outputs(model: nn.Module, samples: Tensor) -> dict[str, Tensor]:
+    """Return what each module of Hugging Face's model returns, by its path; without the model's prefix too."""
+    outputs: dict[nn.Module, Any] = {}
+    with ExitStack() as hooks, torch.no_grad():
+        for part in model.modules():
+            hooks.callback(part.register_forward_hook(_catch({}, outputs), with_kwargs=True).remove)
+        model(samples)
+    firsts = {name: outputs.get(part) for name, part in model.named_modules()}
+    shown = {name: value[0] if isinstance(value, tuple) else value for name, value in firsts.items()}
+    found = {name: value for name, value in shown.items() if isinstance(value, Tensor)}
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    return found | {name.removeprefix(prefix): value for name, value in found.items()}
