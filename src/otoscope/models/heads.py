@@ -5,7 +5,7 @@ No map is ever stored: of each head only sums over queries and the mean weight o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,14 @@ from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.dims import SAMPLE_RATE_HZ
 from otoscope.models.edits import Edit, bind_edits
-from otoscope.models.running import forward
-from otoscope.models.sites import parse_site
+from otoscope.models.running import forward, tokens_read
+from otoscope.models.sites import Site, parse_site
 from otoscope.models.taps import Tape
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from otoscope.models.front_end import Window
-    from otoscope.models.run import Position
     from otoscope.models.speech_model import SpeechModel
 
 MEASURES = {
@@ -229,18 +228,16 @@ def head_statistics(
         windows = model.windows(clip)
         bound = bind_edits(edits, model.dims, clip.duration_s)
         given = None if text is None else text(clip)
-        tokens: list[list[Position]] = [[] for _ in windows]
-        if chosen != ["encoder"] and "decoder" in model.dims.traits:
-            tokens = model._tokens(clip, windows, edits, given, None)
+        (tokens,) = tokens_read(model, clip, windows, list(sites), [edits], given, None)
         for window, here in zip(windows, tokens, strict=True):
             energy = _energy(model, clip, window)
             readers = {
-                name: _Reader(
+                site.name: _Reader(
                     window.n_frames if part != "decoder" and model.dims.n_mels else None,
                     energy if part != "decoder" else None,
                     one_kind=part != "cross",
                 )
-                for name, (part, _) in sites.items()
+                for site, (part, _) in sites.items()
             }
             ids = torch.tensor([[position.id for position in here]]) if here else None
             forward(model, Tape((), bound, [window.start_s], watchers=readers), window.input[None], ids)
@@ -250,23 +247,22 @@ def head_statistics(
     return total
 
 
-def _sites(model: SpeechModel, parts: Sequence[str], layers: Sequence[int] | None) -> dict[str, tuple[str, int]]:
+def _sites(model: SpeechModel, parts: Sequence[str], layers: Sequence[int] | None) -> dict[Site, tuple[str, int]]:
     """The patterns to watch, with the part and layer of each."""
     prefixes = {"encoder": "encoder.{}.attn", "decoder": "decoder.{}.attn", "cross": "decoder.{}.cross"}
     found = {}
     for part in parts:
         n_layers = model.dims.n_layers if part == "encoder" else model.dims.n_decoder_layers
         for layer in range(n_layers) if layers is None else layers:
-            site = parse_site(prefixes[part].format(layer) + ".pattern", model.dims)
-            found[site.name] = (part, layer)
+            found[parse_site(prefixes[part].format(layer) + ".pattern", model.dims)] = (part, layer)
     return found
 
 
-def _of_window(sites: dict[str, tuple[str, int]], readers: dict[str, _Reader]) -> HeadStatistics:
+def _of_window(sites: Mapping[Site, tuple[str, int]], readers: dict[str, _Reader]) -> HeadStatistics:
     sums = {}
-    for name, (part, layer) in sites.items():
+    for site, (part, layer) in sites.items():
         for region in _REGIONS:
-            values = readers[name].result(region)
+            values = readers[site.name].result(region)
             seen = ~np.isnan(values)
             filled = np.where(seen, values, 0.0)
             sums[part, layer, region] = np.stack([seen.astype(float), filled, filled**2])

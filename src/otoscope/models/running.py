@@ -60,8 +60,10 @@ def run_each(
     """Run the clip once for each list of edits; lists share one forward pass (see `SpeechModel.run_each`)."""
     bound = [bind_edits(edits, model.dims, clip.duration_s) for edits in sweep]
     windows = model.windows(clip)
-    _check_one_window(model, clip, windows, sites, text)
-    tokens = _tokens(model, clip, windows, sites, sweep, text, language)
+    maps = [site for site in sites if site.is_map]
+    if maps:
+        _check_one_window(model, clip, windows, str(maps[0]))
+    tokens = tokens_read(model, clip, windows, sites, sweep, text, language)
     pieces: list[dict[str, list[Tensor]]] = [{str(site): [] for site in sites} for _ in sweep]
     size = max(1, _BYTES_AT_ONCE // (4 * max(1, model.dims.n_positions) * model.dims.d_mlp))
     for start in range(0, len(sweep), size):
@@ -113,12 +115,8 @@ def differentiate(
     sites = list(dict.fromkeys([*wrt, *read, *([] if goal is None else [goal])]))
     bound = bind_edits(edits, model.dims, clip.duration_s)
     windows = model.windows(clip)
-    if len(windows) > 1:
-        raise InputError(
-            f"Gradients exist within one window of {model.dims.window_s:g} s, but {clip.clip_id!r} spans "
-            f"{len(windows)}; cut it with start_s and end_s."
-        )
-    (positions,) = _tokens(model, clip, windows, sites, [edits], text, language)[0]
+    _check_one_window(model, clip, windows, "a gradient")
+    (positions,) = tokens_read(model, clip, windows, sites, [edits], text, language)[0]
     tape = _tape(sites, [bound], 0.0)
     forward(model, tape, windows[0].input[None], _ids([positions]), differentiable=True)
 
@@ -166,19 +164,15 @@ def _tape(sites: Sequence[Site], bound: Sequence[Sequence[BoundEdit]], start_s: 
     return Tape(sites, (), [start_s] * len(bound), row_edits=bound)
 
 
-def _check_one_window(
-    model: SpeechModel, clip: Clip, windows: Sequence[Window], sites: Sequence[Site], text: str | None
-) -> None:
-    maps = [site for site in sites if site.is_map]
-    if len(windows) > 1 and (maps or text is not None):
-        what = str(maps[0]) if maps else "a forced text"
+def _check_one_window(model: SpeechModel, clip: Clip, windows: Sequence[Window], what: str) -> None:
+    if len(windows) > 1:
         raise InputError(
             f"{what} exists within one window of {model.dims.window_s:g} s, but {clip.clip_id!r} spans "
             f"{len(windows)}; cut it with start_s and end_s."
         )
 
 
-def _tokens(
+def tokens_read(
     model: SpeechModel,
     clip: Clip,
     windows: Sequence[Window],
@@ -191,8 +185,10 @@ def _tokens(
     if "decoder" not in model.dims.traits or not any(site.needs_text(model.dims) for site in sites):
         return [[[] for _ in windows] for _ in sweep]
     if text is not None:
-        return [model._tokens(clip, windows, (), text, language)] * len(sweep)
-    return [model._tokens(clip, windows, edits, None, language) for edits in sweep]
+        _check_one_window(model, clip, windows, "a forced text")
+        return [model._tokens(windows, text, language)] * len(sweep)
+    written = model.transcribe_each(clip, sweep, language=language)
+    return [model._tokens(windows, transcript, language) for transcript in written]
 
 
 def _ids(rows: Sequence[Sequence[Position]]) -> Tensor | None:

@@ -301,14 +301,11 @@ class SpeechModel:
         """
         return head_statistics(self, clips, layers, parts, edits, text)
 
-    def _tokens(
-        self, clip: Clip, windows: Sequence[Window], edits: Sequence[Edit], text: str | None, language: str | None
-    ) -> list[list[Position]]:
+    def _tokens(self, windows: Sequence[Window], text: str | Transcript, language: str | None) -> list[list[Position]]:
         """The tokens that the decoder reads in each window: the prompt and the text, given or generated."""
         tokenizer = self._require_tokenizer()
-        if text is None:
-            transcript = self.transcribe(clip, edits=edits, language=language)
-            language = transcript.language
+        if isinstance(text, Transcript):
+            transcript, language = text, text.language
             written = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(windows))]
         else:
             written = [tokenizer.encode(" " + text.strip())]
@@ -393,6 +390,28 @@ class SpeechModel:
         if "decoder" not in self.dims.traits:
             return score_spelling(self._hear(clip, edits), self._letters, transcript)
         return score_clip(self, clip, transcript, [edits])[0]
+
+    def transcribe_each(
+        self, clip: Clip, sweep: Sequence[Sequence[Edit]], *, options: DecodingOptions | None = None, **choices: Any
+    ) -> list[Transcript]:
+        """Write down a clip once for each list of edits in `sweep`: `transcribe` with each, decoded together.
+
+        Raises:
+            InputError: as `transcribe`.
+        """
+        if "decoder" not in self.dims.traits:
+            return [self.transcribe(clip, edits=edits, options=options, **choices) for edits in sweep]
+        return transcribe_clips(self, [clip] * len(sweep), sweep, DecodingOptions.of(options, choices))
+
+    def score_each(self, clip: Clip, transcript: Transcript, sweep: Sequence[Sequence[Edit]]) -> list[list[float]]:
+        """Score a transcript once for each list of edits in `sweep`: `score` with each, computed together.
+
+        Raises:
+            InputError: as `score`.
+        """
+        if "decoder" not in self.dims.traits:
+            return [self.score(clip, transcript, edits=edits) for edits in sweep]
+        return score_clip(self, clip, transcript, sweep)
 
     def random_weights(self, seed: int) -> SpeechModel:
         """Return the same architecture with random weights: the control that every claim needs (see `randomise`)."""
