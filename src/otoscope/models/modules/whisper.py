@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         super().__init__()
         d = dims.d_model
         self.scale = d**0.5 if scale_embedding else 1.0
-        self.tokens = nn.Embedding.from_pretrained(torch.empty(dims.n_vocab, d))
+        self.tokens = nn.Embedding.from_pretrained(torch.empty(dims.n_vocab, d))  # type: ignore[no-untyped-call]
         self.positions = nn.Parameter(torch.empty(dims.n_text_positions, d))
         self.blocks = nn.ModuleList(
             Block(
