@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -17,10 +17,8 @@ from otoscope.dictionaries.sparse_code import SparseCode, check_feature
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
-    from otoscope.models import Edit
-    from otoscope.models.edits import Op
-
-Span = tuple[float, float] | None
+    from otoscope.models import Edit, Run
+    from otoscope.models.edits import Op, Where
 
 
 class Dictionary(ABC):
@@ -83,6 +81,11 @@ class Dictionary(ABC):
         code = self._on(h.device).encode(h.reshape(-1, h.shape[-1]).float())
         wanted = torch.as_tensor(list(features), device=h.device)
         return code.features(wanted).reshape(*h.shape[:-1], len(features)).to(h.dtype)
+
+    def reconstruct(self, h: Tensor) -> Tensor:
+        """Return what this dictionary makes of activations `h [..., d_in]` (see `Edit.splice`)."""
+        code = self._on(h.device).encode(h.reshape(-1, h.shape[-1]).float())
+        return self._on(h.device).decode(code).reshape(h.shape)
 
     def unit_label(self, index: int) -> str:
         """Return how people name feature `index`."""
@@ -164,33 +167,35 @@ class Feature:
         """`dictionary:index`, as on the command line and in links."""
         return f"{self.dictionary.name}:{self.index}"
 
-    def zero(self, *, time_s: Span = None) -> Edit:
-        """Switch the feature off, between two times in seconds if given."""
-        return self._edit("zero", 0.0, time_s)
+    def zero(self, **where: Unpack[Where]) -> Edit:
+        """Switch the feature off: everywhere, or `where` (`time_s`, `frames` or `tokens`) says."""
+        return self._edit("zero", 0.0, where)
 
-    def scale(self, factor: float, *, time_s: Span = None) -> Edit:
+    def scale(self, factor: float, **where: Unpack[Where]) -> Edit:
         """Multiply the feature by `factor`; it stays off where it was off."""
-        return self._edit("scale", factor, time_s)
+        return self._edit("scale", factor, where)
 
-    def add(self, alpha: float, *, time_s: Span = None) -> Edit:
+    def add(self, alpha: float, **where: Unpack[Where]) -> Edit:
         """Add `alpha` to the feature, which switches it on where it was off."""
-        return self._edit("add", alpha, time_s)
+        return self._edit("add", alpha, where)
 
-    def clamp(self, value: float, *, time_s: Span = None) -> Edit:
-        """Set the feature to `value` everywhere."""
-        return self._edit("clamp", value, time_s)
+    def clamp(self, value: float, **where: Unpack[Where]) -> Edit:
+        """Set the feature to `value`, also where it was off."""
+        return self._edit("clamp", value, where)
 
-    def _edit(self, op: Op, value: float, time_s: Span) -> Edit:
+    def limit(self, *, low: float | None = None, high: float | None = None, **where: Unpack[Where]) -> Edit:
+        """Raise the feature to `low` where it is below, and lower it to `high` where it is above."""
+        return self._edit("limit", 0.0, where, low=low, high=high)
+
+    def patch(self, run: Run, *, offset: int = 0, **where: Unpack[Where]) -> Edit:
+        """Give the feature the strength that it had in another run, in which its site was read."""
+        return self._edit("patch", 0.0, where, source=run[self.dictionary.site], offset=offset)
+
+    def _edit(self, op: Op, value: float, where: Where, **more: Any) -> Edit:
         from otoscope.models import Edit
 
-        return Edit(
-            site=self.dictionary.site,
-            op=op,
-            value=float(value),
-            time_s=time_s,
-            features=(self.index,),
-            dictionary=self.dictionary,
-        )
+        more |= where
+        return Edit(self.dictionary.site, op, float(value), features=(self.index,), dictionary=self.dictionary, **more)
 
     def __repr__(self) -> str:
         return f"Feature({self.address} of {self.dictionary.site})"
