@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otoscope.audio import decode, log_mel, mel_filters
+from otoscope.audio import mel as mel_module
 from otoscope.errors import InputError
 
 WINDOW = 480000
@@ -82,6 +83,28 @@ def test_real_speech_is_equal_too(shared: Path) -> None:
     for n_mels in (80, 128):
         difference = log_mel(samples, n_mels, pad_to_samples=WINDOW) - theirs(samples, n_mels, WINDOW)
         assert difference.abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_a_spectrogram_is_made_on_the_device_asked_for(speechlike: Speechlike, n_mels: int) -> None:
+    samples = speechlike(16000)
+    for device in ("cpu", torch.device("cpu")):
+        assert torch.equal(log_mel(samples, n_mels, device=device), log_mel(samples, n_mels))
+    for shape in ((16000,), (2, 16000)):  # a step that fell back to another device would fail on this one
+        made = log_mel(torch.zeros(shape), n_mels, pad_to_samples=WINDOW, device="meta")
+        assert made.device.type == "meta"
+        assert made.shape == (*shape[:-1], n_mels, 3000)
+
+
+def test_another_window_would_be_noticed(speechlike: Speechlike, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = speechlike(WINDOW)
+    right = log_mel(samples)
+    monkeypatch.setattr("torch.hann_window", torch.hamming_window)
+    mel_module._constants.cache_clear()
+    try:
+        assert (log_mel(samples) - right).abs().max() > 100 * TOLERANCE
+    finally:
+        mel_module._constants.cache_clear()
 
 
 def test_sound_that_makes_no_frame_is_refused() -> None:

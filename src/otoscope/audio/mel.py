@@ -66,14 +66,14 @@ class _Band:
 @functools.cache
 def _constants(n_mels: int, device: str) -> tuple[torch.Tensor, tuple[_Band, ...]]:
     """Return the Hann window `[N_FFT]` and the filters in bands, on `device`."""
-    filters = torch.from_numpy(mel_filters(n_mels)).to(device)
+    filters = torch.from_numpy(mel_filters(n_mels))
     width = -(-n_mels // _N_BANDS)
     bands = []
     for start in range(0, n_mels, width):
         mel = slice(start, min(start + width, n_mels))
         heard = filters[mel].any(0).nonzero().flatten().tolist() or [0]
         fft = slice(heard[0], heard[-1] + 1)
-        bands.append(_Band(mel, fft, filters[mel, fft].contiguous()))
+        bands.append(_Band(mel, fft, filters[mel, fft].contiguous().to(device)))
     return torch.hann_window(N_FFT).to(device), tuple(bands)
 
 
@@ -126,8 +126,8 @@ def _with_edges(clip: torch.Tensor, n_frames: int, total: int) -> torch.Tensor:
     half = N_FFT // 2
     needed = max((n_frames - 1) * HOP + half, half + 1)  # samples seen, counted from the start of the audio
     if needed > total - half:  # the far end is seen too
-        padded = F.pad(clip, (0, total - len(clip)))
-        return F.pad(padded[None], (half, half), mode="reflect")[0]
+        whole = F.pad(clip, (0, total - len(clip))) if total > len(clip) else clip
+        return torch.cat([whole[1 : half + 1].flip(0), whole, whole[-half - 1 : -1].flip(0)])
     body = F.pad(clip, (0, max(0, needed - len(clip))))[:needed]
     return torch.cat([body[1 : half + 1].flip(0), body])
 
