@@ -128,7 +128,7 @@ FORMATS = (
     Format("wav/adpcm", _lossy(_sndfile("WAV", "IMA_ADPCM")), (1, 2), likeness=0.98, padding_s=0.07, left_out="5.1"),
     Format("wav/gsm", _lossy(_sndfile("WAV", "GSM610")), (1,), likeness=0.85, padding_s=0.04, left_out="mono only"),
     Format(
-        "wav/mp3", _lossy(through_ffmpeg("wav", "libmp3lame")), (1, 2), _MP3_RATES, 0.92, 0.18, left_out="5.1, 96 kHz"
+        "wav/mp3", _lossy(through_ffmpeg("wav", "libmp3lame")), (1, 2), _MP3_RATES, 0.9, 0.21, left_out="5.1, 96 kHz"
     ),
     Format("ogg/vorbis", _lossy(_sndfile("OGG", "VORBIS")), likeness=0.98),
     Format("ogg/opus", _lossy(_sndfile("OGG", "OPUS")), CHANNELS, _OPUS_RATES, 0.98, left_out="Opus rates only"),
@@ -142,7 +142,7 @@ FORMATS = (
     Format("mpegts/aac", _lossy(through_ffmpeg("mpegts", "aac")), likeness=0.92, padding_s=0.25),
     Format("flv/aac", _lossy(through_ffmpeg("flv", "aac")), (1, 2), likeness=0.92, padding_s=0.25, left_out="5.1"),
     Format("mkv/aac", _lossy(through_ffmpeg("matroska", "aac")), likeness=0.97, padding_s=0.13),
-    Format("mkv/mp3", _lossy(through_ffmpeg("matroska", "libmp3lame")), (1, 2), _MP3_RATES, 0.92, 0.01),
+    Format("mkv/mp3", _lossy(through_ffmpeg("matroska", "libmp3lame")), (1, 2), _MP3_RATES, 0.9, 0.01),
     Format("ac3", _lossy(through_ffmpeg("ac3", "ac3")), CHANNELS, _AC3_RATES, 0.96, 0.02),
     Format("eac3", _lossy(through_ffmpeg("eac3", "eac3")), CHANNELS, _AC3_RATES, 0.96, 0.02),
     Format(

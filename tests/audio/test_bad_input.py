@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -215,3 +216,19 @@ def test_tags_in_an_old_encoding_are_no_damage(sound: np.ndarray) -> None:
     plain = through_ffmpeg("avi", "pcm_s16le")(sound[:, None], SAMPLE_RATE_HZ)
     assert b"Lavf" in plain  # the program that wrote it is one of its tags
     np.testing.assert_array_equal(decode(plain.replace(b"Lavf", b"L\xe4vf")), decode(plain))
+
+
+@pytest.mark.parametrize("channels", [9, 16, 24])
+def test_many_channels_are_averaged_or_refused(channels: int) -> None:
+    file = io.BytesIO()
+    each = np.linspace(-0.5, 0.6, channels)
+    soundfile.write(file, np.tile(each, (1600, 1)), SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+    np.testing.assert_allclose(decode(file.getvalue()), each.mean(), atol=1e-3)
+    in_film = through_ffmpeg("mov", "pcm_s16le")(np.zeros((1600, 1), np.float32), SAMPLE_RATE_HZ)
+    places = [at for at in range(len(in_film)) if in_film[at : at + 4] == b"sowt"]
+    claimed = bytearray(in_film)
+    claimed[places[0] + 4 + 16 : places[0] + 4 + 18] = channels.to_bytes(2, "big")
+    try:
+        assert np.isfinite(decode(bytes(claimed))).all()
+    except InputError:
+        return

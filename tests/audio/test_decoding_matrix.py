@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from itertools import product
 
 import numpy as np
@@ -11,12 +12,13 @@ from recording_formats import FORMATS, NOT_TESTED, Format, as_channels, multiton
 from otoscope.audio import SAMPLE_RATE_HZ, decode, probe
 from otoscope.audio.decoding import resample
 
-DURATION_S = 0.4
+DURATION_S = 0.3
 EDGE = 800  # samples left out of comparisons at both ends, where filters and codecs settle
 BITS = {"8": 8, "16": 16, "24": 24}
 FLOAT_FLOOR_DB = 120.0
 
 
+@functools.cache
 def expected_sound(rate_hz: int) -> np.ndarray:
     return resample(multitone(round(DURATION_S * rate_hz), rate_hz), rate_hz)
 
@@ -27,6 +29,7 @@ def snr_db(samples: np.ndarray, expected: np.ndarray) -> float:
     return float(10 * np.log10(np.square(expected[inner], dtype=np.float64).sum() / (np.square(noise).sum() + 1e-30)))
 
 
+@functools.cache
 def least_snr_db(depth: str) -> float:
     """What truncation to the depth leaves of a sound of this loudness: noise of one least significant bit."""
     if depth == "float":
