@@ -17,8 +17,12 @@ from otoscope.errors import OtoscopeError
 
 
 @contextlib.contextmanager
-def _plain_os_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors for `path` into one sentence."""
+def plain_os_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors for `path` into one sentence.
+
+    Raises:
+        OtoscopeError: instead of an `OSError`.
+    """
     try:
         yield
     except OSError as error:
@@ -37,13 +41,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OtoscopeError: the disk is full or the folder cannot be written.
     """
     final = Path(path)
-    with _plain_os_errors(final):
+    with plain_os_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part")
         os.close(handle)
     temporary = Path(name)
     try:
-        with _plain_os_errors(final):
+        with plain_os_errors(final):
             yield temporary
             os.chmod(temporary, 0o644)
             with open(temporary, "rb") as written:
@@ -61,11 +65,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         OtoscopeError: the disk is full or the folder cannot be written.
     """
     final = Path(path)
-    with _plain_os_errors(final):
+    with plain_os_errors(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".part"))
     try:
-        with _plain_os_errors(final):
+        with plain_os_errors(final):
             yield temporary
             os.chmod(temporary, 0o755)
             if final.exists():

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import os
-from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 import otoscope
+from otoscope.activations.filling import batch_windows, fill
 from otoscope.activations.journal import FILE as JOURNAL
 from otoscope.activations.journal import Journal, check_same_job
-from otoscope.activations.shards import DTYPES, shard_name, write_shard
+from otoscope.activations.shards import DTYPES
 from otoscope.activations.statistics import SiteStatistics
 from otoscope.activations.store import CLIPS, FORMAT, VERSION, ActivationStore
-from otoscope.audio import Clip, Corpus
-from otoscope.errors import InputError, OtoscopeError
+from otoscope.audio import Corpus
+from otoscope.errors import InputError
 from otoscope.models import Site, SpeechModel
-from otoscope.progress import ProgressReport, track
+from otoscope.progress import ProgressReport
 from otoscope.storage import atomic_path, read_json, write_json
 
 SHARD_FRAMES = 16384
 """A shard is closed with the clip that reaches this many frames (5.5 minutes of sound)."""
-_WORKERS = 2  # threads that decode while the model runs
-_SECONDS_AHEAD = 900.0  # long clips are not decoded far ahead, so that memory stays bounded
-_BATCH_FLOATS = 750 * 384  # as many activations per layer as a CPU core's cache holds: measured, not derived
-_BATCH_WINDOWS_ON_GPU = 32
 
 
 def harvest(
@@ -88,7 +79,7 @@ def harvest(
             {
                 "model": model.name,
                 "shard_frames": SHARD_FRAMES,
-                "batch_size": _batch_windows(model),
+                "batch_size": batch_windows(model),
                 "corpus": corpus.name,
                 "corpus_fingerprint": corpus.fingerprint,
                 "n_clips": len(corpus),
@@ -97,7 +88,7 @@ def harvest(
         )
         chosen = [model.site(name) for name in journal.job["sites"]]  # in the order in which the job was begun
         _clean(folder, journal)
-        _fill(journal, model, corpus, chosen, progress)
+        fill(journal, model, corpus, chosen, progress)
         _finish(journal, model, corpus, chosen)
     finally:
         journal.close()
@@ -118,7 +109,9 @@ def _frame_sites(model: SpeechModel, sites: Sequence[str]) -> list[Site]:
                 f"{site} is a map of frames by frames, which a store cannot hold; read it clip by clip with model.run."
             )
         if site.of_text(model.dims):
-            raise InputError(f"{site} has a row per token and a store one per frame; read it clip by clip with model.run.")
+            raise InputError(
+                f"{site} has a row per token and a store one per frame; read it clip by clip with model.run."
+            )
         rate_hz = site.clock(model.dims).positions_hz
         if rate_hz != model.clock.positions_hz:
             raise InputError(
@@ -126,12 +119,6 @@ def _frame_sites(model: SpeechModel, sites: Sequence[str]) -> list[Site]:
                 "read it clip by clip with model.run."
             )
     return chosen
-
-
-def _batch_windows(model: SpeechModel) -> int:
-    if model.device.type != "cpu":
-        return _BATCH_WINDOWS_ON_GPU
-    return max(1, round(_BATCH_FLOATS / (model.dims.n_positions * model.dims.d_model)))
 
 
 def _finished(folder: Path, job: dict[str, Any]) -> ActivationStore | None:
@@ -165,123 +152,6 @@ def _clean(folder: Path, journal: Journal) -> None:
         path.unlink()
 
 
-@dataclass
-class _Shard:
-    """A shard in the making: the frames of whole clips."""
-
-    clips: list[list[Any]] = field(default_factory=list)
-    """Per clip its id and number of frames."""
-    frames: dict[str, list[torch.Tensor]] = field(default_factory=dict)
-    n_frames: int = 0
-
-
-def _fill(
-    journal: Journal,
-    model: SpeechModel,
-    corpus: Corpus,
-    sites: Sequence[Site],
-    progress: bool | ProgressReport,
-) -> None:
-    """Compute and write the shards that are missing."""
-    done = sum(len(shard["clips"]) for shard in journal.shards)
-    batches = _Batches(model, [str(site) for site in sites], DTYPES[journal.job["dtype"]], journal.job["batch_size"])
-    shard = _Shard()
-    with (
-        track("harvest", len(corpus), progress, unit="clips", done=done) as advance,
-        contextlib.closing(_decoded_ahead(corpus.clips[done:])) as clips,
-    ):
-        for clip in clips:
-            batches.add(clip, shard)
-            if shard.n_frames >= journal.job["shard_frames"]:
-                _close(journal, batches, shard)
-                shard = _Shard()
-            advance(1)
-        if shard.clips:
-            _close(journal, batches, shard)
-
-
-def _decoded_ahead(clips: Sequence[Clip]) -> Generator[Clip, None, None]:
-    """Yield the clips in order with their sound in memory, decoding a few ahead.
-
-    Only decoding runs in threads: torch would start a pool of its own in each of them.
-    """
-    ahead: deque[Future[Clip]] = deque()
-    pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="otoscope-decode")
-    try:
-        for clip in clips:
-            ahead.append(pool.submit(_in_memory, clip))
-            while len(ahead) > 2 * _WORKERS or _seconds_ready(ahead) > _SECONDS_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _in_memory(clip: Clip) -> Clip:
-    return dataclasses.replace(clip, source=clip.samples(), start_s=0.0, end_s=None)
-
-
-def _seconds_ready(ahead: Iterable[Future[Clip]]) -> float:
-    return sum(future.result().duration_s for future in ahead if future.done() and not future.exception())
-
-
-class _Batches:
-    """Windows waiting for the model. A batch never spans two shards, so a resumed run computes the same batches."""
-
-    def __init__(self, model: SpeechModel, sites: list[str], dtype: torch.dtype, size: int) -> None:
-        self.model, self.sites, self.dtype, self.size = model, sites, dtype, size
-        self._waiting: list[tuple[str, torch.Tensor, int]] = []
-
-    def add(self, clip: Clip, shard: _Shard) -> None:
-        """Queue the windows of a clip for `shard`, running full batches."""
-        windows = self.model.windows(clip)
-        n_frames = sum(window.n_frames for window in windows)
-        shard.clips.append([clip.clip_id, n_frames])
-        shard.n_frames += n_frames
-        for window in windows:
-            if self._waiting and self._waiting[0][1].shape != window.input.shape:
-                self.flush(shard)
-            self._waiting.append((clip.clip_id, window.input, window.n_frames))
-            if len(self._waiting) == self.size:
-                self.flush(shard)
-
-    def flush(self, shard: _Shard) -> None:
-        """Run the model on the waiting windows."""
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        valid = [n_valid for _, _, n_valid in waiting]
-        values = self.model.encode(torch.stack([window for _, window, _ in waiting]), self.sites, valid=valid)
-        for site in self.sites:
-            stored = values[site].to(self.dtype).cpu()
-            for (clip_id, _, n_valid), computed, rows in zip(waiting, values[site], stored, strict=True):
-                if not rows[:n_valid].isfinite().all():
-                    _refuse_values(site, clip_id, computed[:n_valid], self.dtype)
-                shard.frames.setdefault(site, []).append(rows[:n_valid].clone())  # not the padding
-
-
-def _refuse_values(site: str, clip_id: str, computed: torch.Tensor, dtype: torch.dtype) -> None:
-    if not computed.isfinite().all():
-        raise OtoscopeError(f"The model computes NaN or infinity at {site} for clip {clip_id!r}.")
-    raise InputError(
-        f"{site} reaches {float(computed.abs().max()):.3g} in clip {clip_id!r}, beyond what "
-        f"{str(dtype).removeprefix('torch.')} can hold; harvest to a new folder with dtype='bfloat16'."
-    )
-
-
-def _close(journal: Journal, batches: _Batches, shard: _Shard) -> None:
-    """Write the files of a shard, then its line in the journal."""
-    batches.flush(shard)
-    files, statistics = {}, {}
-    name = shard_name(len(journal.shards))
-    for site in batches.sites:
-        frames = torch.cat(shard.frames[site])
-        files[site] = write_shard(journal.folder / site / name, frames)
-        statistics[site] = SiteStatistics.of(frames).to_json()
-    journal.add({"clips": shard.clips, "files": files, "statistics": statistics})
-
-
 def _finish(journal: Journal, model: SpeechModel, corpus: Corpus, sites: Sequence[Site]) -> None:
     """Write the tables; the store exists once `meta.json` does."""
     rows = []
@@ -305,5 +175,12 @@ def _finish(journal: Journal, model: SpeechModel, corpus: Corpus, sites: Sequenc
             "mean": total.mean.tolist(),
             "shards": [shard["files"][str(site)] for shard in journal.shards],
         }
-    meta = {"format": FORMAT, "version": VERSION, **journal.job, "n_frames": sum(row["n_frames"] for row in rows)}
+    meta = {
+        "format": FORMAT,
+        "version": VERSION,
+        **journal.job,
+        "family": model.dims.family,
+        "clock": {"frame_s": model.clock.frame_s, "offset_s": model.clock.offset_s},
+        "n_frames": sum(row["n_frames"] for row in rows),
+    }
     write_json(journal.folder / "meta.json", {**meta, "sites": facts})

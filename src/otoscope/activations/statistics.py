@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-_BLOCK_FRAMES = 1024
+_BLOCK_FRAMES = 256  # held in fp64 at a time
 
 
 @dataclass(frozen=True)

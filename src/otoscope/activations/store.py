@@ -21,6 +21,7 @@ import torch
 from otoscope.activations.shards import is_whole, open_shard, verify_shard
 from otoscope.activations.shuffle import shuffled_batches
 from otoscope.errors import InputError, OtoscopeError, nearest
+from otoscope.models.clock import Clock
 from otoscope.storage import read_json
 
 FORMAT, VERSION = "otoscope-activations", 1
@@ -71,6 +72,11 @@ class ActivationStore:
         except (OSError, pa.ArrowException, KeyError, IndexError) as error:
             raise OtoscopeError(f"{folder / 'clips.parquet'} is missing or damaged ({error}).") from error
         return cls(folder, meta, clips)
+
+    @property
+    def clock(self) -> Clock:
+        """Which moment of its clip each frame stands for."""
+        return Clock(**self.meta.get("clock", {}))
 
     @property
     def fingerprint(self) -> str:
@@ -197,7 +203,8 @@ class ActivationStore:
     def __repr__(self) -> str:
         sites = ", ".join(f"{site} (d={self.d(site)})" for site in self.sites)
         return (
-            f"ActivationStore({str(self.folder)!r}: {self.n_frames:,} frames ({self.n_frames * 0.02:,.0f} s) of "
+            f"ActivationStore({str(self.folder)!r}: {self.n_frames:,} frames "
+            f"({self.n_frames * self.clock.frame_s:,.0f} s) of "
             f"{len(self.clips):,} clips; {sites}; {self.meta['dtype']})"
         )
 
