@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,29 @@ def test_a_transcript_scored_gives_its_own_log_probabilities(model: oto.SpeechMo
     rows = model.run(clip, ["logits"])["logits"].log_softmax(-1)
     assert transcript.avg_log_prob == pytest.approx(float(rows.max(-1).values.mean()), abs=1e-5)
     assert transcript.language is None
+
+
+def test_words_last_from_their_first_letter_to_their_last(model: oto.SpeechModel) -> None:
+    transcript = model.transcribe(clip_of(40_000))
+    assert "".join(word.word for word in transcript.words).split() == transcript.text.split()
+    assert len(transcript.words) > 3
+    spoken = [token for token in transcript.tokens if token.text != " "]
+    for word in transcript.words:
+        letters, spoken = spoken[: len(word.tokens)], spoken[len(word.tokens) :]
+        assert word.tokens == tuple(letter.id for letter in letters)
+        assert (word.start_s, word.end_s) == (letters[0].start_s, letters[-1].end_s)
+        frames = [((letter.end_s or 0.0) - (letter.start_s or 0.0)) / 0.02 for letter in letters]
+        mean = sum(letter.log_prob for letter in letters) / sum(frames)
+        assert word.probability == pytest.approx(math.exp(mean))
+    assert not spoken
+
+
+def test_doubt_is_the_entropy_of_the_frames_that_a_letter_holds(model: oto.SpeechModel) -> None:
+    clip = clip_of(40_000)
+    rows = torch.distributions.Categorical(logits=model.run(clip, ["logits"])["logits"]).entropy()
+    for token in model.transcribe(clip).tokens:
+        frames = slice(*(round(((at or 0.0) - 0.0025) / 0.02) for at in (token.start_s, token.end_s)))
+        assert token.entropy == pytest.approx(float(rows[frames].mean()), abs=1e-4)
 
 
 def test_another_text_is_scored_by_its_best_path(model: oto.SpeechModel) -> None:

@@ -6,22 +6,14 @@ path matters: `ctc_greedy` reads off the one that is free, `ctc_align` finds the
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from otoscope.errors import InputError
-from otoscope.models.clock import Clock
-from otoscope.models.generation import Token, Transcript, is_looped
-from otoscope.models.letters import LetterTokenizer
-
-Heard = Iterable[tuple[float, Tensor]]
-"""For each window of a clip: when it begins in the clip, and what it hears, log-probabilities `[t, v]`."""
 
 
 @dataclass(frozen=True)
@@ -67,72 +59,6 @@ def ctc_greedy(log_probs: Tensor | np.ndarray, blank: int) -> list[Aligned]:
         for token, first, stop in runs
         if token != blank
     ]
-
-
-def spell(heard: Heard, tokenizer: LetterTokenizer, clock: Clock, uri: str, clip_id: str) -> Transcript:
-    """Write down what is heard: the most probable path, special tokens left out, a time for every token.
-
-    A token's `log_prob` is summed over the frames that it holds (see `Aligned`); `avg_log_prob` is the mean over all
-    frames, blanks included.
-    """
-    tokens: list[Token] = []
-    texts: list[str] = []
-    total, n_frames = 0.0, 0
-    for window, (start_s, log_probs) in enumerate(heard):
-        here = [one for one in ctc_greedy(log_probs, tokenizer.blank) if one.id not in tokenizer.special_ids]
-        texts.append(tokenizer.decode([one.id for one in here]).strip())
-        tokens += [_token(one, tokenizer, clock, window, start_s) for one in here]
-        total += float(log_probs.max(-1).values.double().sum())
-        n_frames += len(log_probs)
-    return Transcript(
-        uri=uri,
-        clip_id=clip_id,
-        text=" ".join(text for text in texts if text),
-        language=None,
-        tokens=tokens,
-        avg_log_prob=total / n_frames if n_frames else math.nan,
-        no_speech_prob=0.0,
-        looped=is_looped([token.id for token in tokens]),
-    )
-
-
-def score_spelling(heard: Heard, tokenizer: LetterTokenizer, transcript: Transcript) -> list[float]:
-    """Return the log-probability of each token of a transcript, forced: summed over the frames that the most probable
-    path which spells the transcript gives it (see `Aligned`).
-
-    What `spell` wrote gets its own `log_prob` again, unless special tokens were left out.
-
-    Raises:
-        InputError: the sound is too short for the tokens, or has fewer windows than the transcript.
-    """
-    scores: list[float] = []
-    n_windows = 0
-    for window, (_, log_probs) in enumerate(heard):
-        ids = [token.id for token in transcript.tokens if token.window == window]
-        scores += [one.log_prob for one in ctc_align(log_probs, ids, tokenizer.blank)]
-        n_windows += 1
-    if any(token.window >= n_windows for token in transcript.tokens):
-        raise InputError(f"The transcript has more windows than the clip's {n_windows}; it belongs to another clip.")
-    return scores
-
-
-def refuse_options(model: str, **options: Any) -> None:
-    """Refuse what only text decoders understand.
-
-    Raises:
-        InputError: an option is not None.
-    """
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(f"{model} writes the letter of each frame (CTC) and knows no {name}; leave out {value!r}.")
-
-
-def _token(one: Aligned, tokenizer: LetterTokenizer, clock: Clock, window: int, start_s: float) -> Token:
-    """An aligned token with its times in the clip: each frame reaches half a hop around its centre."""
-    half_s = clock.frame_s / 2
-    first_s = start_s + max(0.0, clock.time_s(one.first_frame) - half_s)
-    last_s = start_s + clock.time_s(one.stop_frame - 1) + half_s
-    return Token(one.id, tokenizer.decode([one.id]), one.log_prob, window, first_s, last_s)
 
 
 def _rows(log_probs: Tensor | np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from torch import Tensor
 from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
-from otoscope.models.ctc import refuse_options, score_spelling, spell
 from otoscope.models.dims import Dims
 from otoscope.models.edits import Edit, bind_edits
 from otoscope.models.families import find_family
@@ -27,6 +26,7 @@ from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_c
 from otoscope.models.run import Position, Run
 from otoscope.models.running import Gradients, Objective, differentiate, forward, run_each, trim
 from otoscope.models.sites import Site, parse_site, site_names
+from otoscope.models.spelling import Heard, refuse_options, score_spelling, spell
 from otoscope.models.taps import Tape
 from otoscope.models.tokenizer import Tokenizer
 from otoscope.models.untrained import randomise
@@ -358,8 +358,7 @@ class SpeechModel:
         if "decoder" not in self.dims.traits:
             refuse_options(self.name, options=options, **choices)
             letters = self._letters
-            clock = self.clock
-            return [spell(self._hear(clip, edits), letters, clock, clip.uri, clip.clip_id) for clip in clips]
+            return [spell(clip, self._hear(clip, edits), letters, self.clock) for clip in clips]
         return transcribe_clips(self, clips, [edits] * len(clips), DecodingOptions.of(options, choices))
 
     @property
@@ -370,13 +369,14 @@ class SpeechModel:
             raise InputError(f"The checkpoint of {self.name} has no vocabulary of letters (vocab.json).")
         return tokenizer
 
-    def _hear(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[tuple[float, Tensor]]:
-        """Yield when each window of a clip begins and the log-probabilities `[t, v]` of its letters (CTC)."""
+    def _hear(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[Heard]:
+        """Yield what a CTC model hears in each window of a clip."""
         bound = bind_edits(edits, self.dims, clip.duration_s)
         site = self.site("logits")
         for window in self.windows(clip):
             tape = Tape([site], bound, [window.start_s])
-            yield window.start_s, self._forward(tape, window.input[None], [site])["logits"][0].log_softmax(-1)
+            logits = self._forward(tape, window.input[None], [site])["logits"][0]
+            yield Heard(window.start_s, logits.log_softmax(-1))
 
     def score(self, clip: Clip, transcript: Transcript, *, edits: Sequence[Edit] = ()) -> list[float]:
         """Return how likely a transcript's tokens are when they are forced (log-probabilities, natural), with edits.
