@@ -71,9 +71,7 @@ def common_voice(root: Path) -> Path:
             rows = ""
             for n in numbers:
                 tone(home / "clips" / f"common_voice_{locale}_{n}.mp3")
-                rows += (
-                    f'{"ab" * 64}\tcommon_voice_{locale}_{n}.mp3\tShe said "yes, {n}\t2\t0\ttwenties\t{gender}\tWelsh\t'
-                )
+                rows += f'{"ab" * 64}\tcommon_voice_{locale}_{n}.mp3\t"Yes, she {n}\t2\t0\ttwenties\t{gender}\tWelsh\t'
                 rows += f"{locale}\t\n"
             write(home / f"{split}.tsv", head + rows)
         write(home / "reported.tsv", "sentence\tsentence_id\tlocale\treason\nx\ty\ten\tz\n")

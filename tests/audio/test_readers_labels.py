@@ -68,6 +68,9 @@ def test_names_that_repeat_in_folders_get_the_labels_of_their_own_folder(tmp_pat
         write_labels({"words": (Interval(0, 0.1, folder),)}, tmp_path / "labels" / folder / "1.TextGrid", 0.32)
     corpus = Corpus.from_folder(tmp_path / "data", labels=tmp_path / "labels")
     assert [clip.tier("words")[0].label for clip in corpus] == ["x", "y"]
+    (tmp_path / "labels" / "x").rename(tmp_path / "labels" / "z")
+    corpus = Corpus.from_folder(tmp_path / "data", labels=tmp_path / "labels")
+    assert [len(clip.tiers) for clip in corpus] == [0, 1]
 
 
 def test_one_ctm_for_all_recordings(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class Corpus(Sequence[Clip]):
         path = Path(path)
         problems = Problems()
         clips = read_manifest(path, None, problems, None if tiers is None else Path(tiers))
-        found = problems.settle(str(path), on_error)
+        found = problems.settle(on_error)
         if not clips:
             raise InputError(f"{path} has no clip that can be used; the first fault: {found[0]}.")
         return cls(name or path.stem, clips, found)
@@ -157,7 +157,7 @@ class Corpus(Sequence[Clip]):
         clips = read_dataset(dataset, {"audio": audio, "text": text, "speaker": speaker}, problems)
         info = getattr(getattr(dataset, "info", None), "dataset_name", None)
         name = name or str(info or "dataset")
-        return cls(name, clips, problems.settle(name, on_error))
+        return cls(name, clips, problems.settle(on_error))
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Corpus:

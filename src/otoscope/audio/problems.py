@@ -44,8 +44,8 @@ class Problems:
         """Note what is refused inside a `with` block as a problem of `place`, and go on after it."""
         return _Item(self, str(place))
 
-    def settle(self, what: str, on_error: OnError) -> tuple[Problem, ...]:
-        """Return the problems to go on without, or refuse `what` because of them.
+    def settle(self, on_error: OnError) -> tuple[Problem, ...]:
+        """Return the problems to go on without, or refuse the whole because of them.
 
         Raises:
             InputError: there are problems, and they are not to be skipped; names the first and counts the rest.
@@ -55,8 +55,8 @@ class Problems:
             count = len(self.found)
             rest, them = (f" (and {count - 1:,} more)", "them") if count > 1 else ("", "it")
             raise InputError(
-                f'{self.found[0]}{rest}; mend {them}, or open {what} without {them}: on_error="skip" '
-                "(otoscope corpus import … --on-error skip)."
+                f"{self.found[0]}{rest}; mend {them}, or go on without {them}: --on-error skip of otoscope corpus "
+                f'(in Python on_error="skip").'
             )
         return tuple(self.found)
 

@@ -108,7 +108,7 @@ def read_labels(
     path = Path(path)
     problems = Problems()
     by_recording = read_label_file(path, problems)
-    problems.settle(str(path), on_error)
+    problems.settle(on_error)
     names = list(by_recording)
     if recording is None:
         if len(names) > 1 and path.name.split(".")[0] in names:

@@ -74,7 +74,7 @@ def open_clips(
     clips = list(reader.read(tree, split, problems))
     if labels is not None:
         clips = attach_labels(clips, labels, problems)
-    found = problems.settle(str(path), on_error)
+    found = problems.settle(on_error)
     if not clips:
         why = f"; {len(found):,} items cannot be used, the first: {found[0]}" if found else ""
         raise InputError(f"{path} has no clips as {reader.title}{why}.")
