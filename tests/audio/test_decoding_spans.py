@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 from recording_formats import FORMATS, Format, as_channels
@@ -102,3 +105,20 @@ def test_blocks_have_no_seams(form: Format, monkeypatch: pytest.MonkeyPatch) -> 
     at_once = decode(recording)
     monkeypatch.setattr(containers, "_BLOCK_SAMPLES", 5000)
     np.testing.assert_allclose(decode(recording), at_once, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["webm/opus", "mp4/opus", "m4a/aac", "m4a/alac"])
+def test_what_lies_before_a_span_is_not_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = next(form for form in FORMATS if form.name == name)
+    recording = form.depths[min(form.depths)](as_channels(sweep(20 * 16000, 16000), 1), 16000)
+    decoded: list[float] = []
+    frames = containers.AvContainer._frames
+
+    def counted(self: containers.AvContainer, packets: Any) -> Iterator[Any]:
+        for frame in frames(self, packets):
+            decoded.append(frame.samples / frame.sample_rate)
+            yield frame
+
+    monkeypatch.setattr(containers.AvContainer, "_frames", counted)
+    assert len(decode(recording, start_s=15.0, end_s=16.0)) == SAMPLE_RATE_HZ
+    assert 1.0 < sum(decoded) < 3.5
