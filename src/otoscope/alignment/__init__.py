@@ -2,6 +2,8 @@
 
 from otoscope.alignment.alignment import Alignment as Alignment
 from otoscope.alignment.classifier import FitSettings as FitSettings
+from otoscope.alignment.corpus_alignment import align_corpus as align_corpus
+from otoscope.alignment.ctc_alignment import align_ctc as align_ctc
 from otoscope.alignment.features import FrameFeatures as FrameFeatures
 from otoscope.alignment.fitting import Refit as Refit
 from otoscope.alignment.fitting import adapt as adapt

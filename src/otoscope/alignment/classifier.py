@@ -78,12 +78,18 @@ class Frames:
             yield with_neighbours(self.features, part, offsets, self.spans), self.labels[part]
 
 
-def fit_logistic(frames: Frames, n_columns: int, offsets: Sequence[int], fit: FitSettings) -> Weights:
-    """Fit by the cross-entropy; the same on every run with one seed and one thread."""
+def fit_logistic(
+    frames: Frames, n_columns: int, offsets: Sequence[int], fit: FitSettings, start: tuple[Tensor, Tensor] | None = None
+) -> Weights:
+    """Fit by the cross-entropy; the same on every run with one seed and one thread.
+
+    With `start` (a weight and a bias) the fit begins there and is drawn back to it: few frames change it little.
+    """
     generator = torch.Generator().manual_seed(fit.seed)
     known = frames.known
     weight = torch.zeros(n_columns, frames.features.shape[1] * len(offsets), requires_grad=True)
     bias = torch.zeros(n_columns, requires_grad=True)
+    first = start or (torch.zeros_like(weight), torch.zeros_like(bias))
     optimiser = torch.optim.AdamW([weight, bias], lr=fit.lr, weight_decay=fit.weight_decay)
     n_steps = fit.epochs * -(-len(known) // fit.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, fit.lr, total_steps=n_steps, pct_start=0.1)
@@ -92,13 +98,13 @@ def fit_logistic(frames: Frames, n_columns: int, offsets: Sequence[int], fit: Fi
             shuffled = known[torch.randperm(len(known), generator=generator)]
             for stacked, labels in frames.batches(shuffled, fit.batch_size, offsets):
                 noisy = stacked + fit.noise * torch.randn(stacked.shape, generator=generator)
-                scores = torch.nn.functional.linear(noisy, weight, bias)
+                scores = torch.nn.functional.linear(noisy, first[0] + weight, first[1] + bias)
                 loss = torch.nn.functional.cross_entropy(scores, labels, label_smoothing=_SMOOTHING)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
-    return weight.detach(), bias.detach(), frames.log_prior(n_columns)
+    return first[0] + weight.detach(), first[1] + bias.detach(), frames.log_prior(n_columns)
 
 
 def fit_gaussians(frames: Frames, n_columns: int, offsets: Sequence[int]) -> Weights:

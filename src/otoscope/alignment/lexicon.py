@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import re
@@ -142,6 +144,12 @@ class Lexicon(Mapping[str, tuple[Pronunciation, ...]]):
     def phones(self) -> tuple[str, ...]:
         """Every phone of the lexicon, sorted."""
         return tuple(sorted({phone for ways in self._entries.values() for way in ways for phone in way.phones}))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all words and pronunciations."""
+        rows = sorted((word, [[*way.phones, way.log_prob] for way in ways]) for word, ways in self._entries.items())
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
     def __or__(self, other: Lexicon) -> Lexicon:
         """Return both lexicons in one; words of both have the pronunciations of both."""

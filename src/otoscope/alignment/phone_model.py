@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -61,6 +63,14 @@ class PhoneModel:
     def n_columns(self) -> int:
         """How many parts of phones there are: the silence's one, then `parts` of each phone."""
         return 1 + self.settings.parts * len(self.phones)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its settings and numbers."""
+        digest = hashlib.sha256(json.dumps([list(self.phones), asdict(self.settings)]).encode())
+        for numbers in (self.weight.numpy(), self.bias.numpy(), self.log_prior):
+            digest.update(numbers.tobytes())
+        return digest.hexdigest()
 
     def columns(self, phone: str) -> list[int]:
         """Return the columns of a phone's parts, in order.

@@ -22,6 +22,7 @@ VERBS = (
     "sites",
     "corpus",
     "download",
+    "align",
     "harvest",
     "train",
     "atlas",
