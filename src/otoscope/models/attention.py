@@ -134,7 +134,7 @@ def _visible(
     """Attention whose scores and patterns pass the tape block by block; only what was asked for is kept.
 
     Blocks are computed as `fast_attention` computes them; where it leaves that to the fused kernel, so does this for
-    every row that no edit has changed. So z differs only by what edits do.
+    every query of every head that no edit has changed. So z differs only by what edits do.
     """
     b, h, n_queries, _ = query.shape
     shape = (b, h, n_queries, key.shape[2])
@@ -146,26 +146,21 @@ def _visible(
             scores = torch.stack([product(query[row, head, block], key[row, head]) for head in range(h)])
             if bias is not None:
                 scores += torch.stack([bias.block(row, head, block) for head in range(h)])
-            if causal:
-                scores += _future(scores.shape[1], shape[3], position + first, scores)
-            pattern, changed = _visit(tape, site, scores, row, first, shape)
-            if changed or not fused:
-                for head in range(h):
-                    z[row, block, head] = product(pattern[head], value[row, head].T)
+            hidden = _hidden(scores, position + first) if causal else None
+            if hidden is not None:
+                scores = scores.masked_fill(hidden, -torch.inf)
+            seen = tape.visit_block(f"{site}.scores", scores, row, first, shape, hidden)
+            plain = seen.softmax(-1)
+            pattern = tape.visit_block(f"{site}.pattern", plain, row, first, shape, hidden)
+            for head in range(h):
+                heard = product(pattern[head], value[row, head].T)
+                if fused:
+                    changed = ((seen[head] != scores[head]) | (pattern[head] != plain[head])).any(-1, keepdim=True)
+                    heard = torch.where(changed, heard, z[row, block, head])
+                z[row, block, head] = heard
     tape.done(f"{site}.scores")
     tape.done(f"{site}.pattern")
     return z
-
-
-def _visit(tape: Tape, site: str, scores: Tensor, row: int, first: int, shape: tuple[int, ...]) -> tuple[Tensor, bool]:
-    """Return the pattern of a block of scores after all edits, and whether they have changed anything."""
-    seen = tape.visit_block(f"{site}.scores", scores, row, first, shape)
-    plain = seen.softmax(-1)
-    pattern = (
-        plain if not tape.concerns(f"{site}.pattern") else tape.visit_block(f"{site}.pattern", plain, row, first, shape)
-    )
-    same_scores = seen is scores or torch.equal(seen, scores)
-    return pattern, not (same_scores and (pattern is plain or torch.equal(pattern, plain)))
 
 
 def _differentiable(
@@ -182,13 +177,19 @@ def _differentiable(
     scores = query @ key.transpose(2, 3)
     if bias is not None:
         scores = scores + bias.whole().to(scores.dtype)
-    if causal:
-        scores = scores + _future(scores.shape[2], scores.shape[3], position, scores)
-    scores = tape.visit_map(f"{site}.scores", scores)
-    pattern = tape.visit_map(f"{site}.pattern", scores.softmax(-1))
+    hidden = _hidden(scores, position) if causal else None
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -torch.inf)
+    scores = tape.visit_map(f"{site}.scores", scores, hidden)
+    pattern = tape.visit_map(f"{site}.pattern", scores.softmax(-1), hidden)
     tape.done(f"{site}.scores")
     tape.done(f"{site}.pattern")
     return (pattern @ value).transpose(1, 2)
+
+
+def _hidden(scores: Tensor, position: int) -> Tensor:
+    """`[q, k]`: which keys lie after the query, when the first one is number `position`."""
+    return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(position + 1)
 
 
 def _future(n_queries: int, n_keys: int, position: int, like: Tensor) -> Tensor:

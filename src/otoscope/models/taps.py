@@ -104,9 +104,14 @@ class Tape:
             value = edit.apply(value, rows, self.starts_s, self.position, into=None if differentiable else value)
         return value
 
-    def visit_block(self, name: str, block: Tensor, row: int, first: int, shape: Sequence[int]) -> Tensor:
-        """The same for a block `[h, q, k]` of a map `[b, h, q, k]` of `shape`, of row `row` from query `first` on."""
-        block = self._edited(name, block, row, first)
+    def visit_block(
+        self, name: str, block: Tensor, row: int, first: int, shape: Sequence[int], hidden: Tensor | None = None
+    ) -> Tensor:
+        """The same for a block `[h, q, k]` of a map `[b, h, q, k]` of `shape`, of row `row` from query `first` on.
+
+        Keys that are `hidden [q, k]` from their query stay so, whatever an edit says.
+        """
+        block = self._edited(name, block, row, first, hidden)
         if name in self._watchers:
             self._watchers[name](block, row, first)
         if name in self._reads:
@@ -118,10 +123,10 @@ class Tape:
             self.values[name][row, :, first : first + block.shape[1]] = chosen
         return block
 
-    def visit_map(self, name: str, value: Tensor) -> Tensor:
+    def visit_map(self, name: str, value: Tensor, hidden: Tensor | None = None) -> Tensor:
         """The same for a whole map `[b, h, q, k]` that gradients must flow through."""
         if name in self._edits or name in self._watchers:
-            value = torch.stack([self._edited(name, block, row, 0) for row, block in enumerate(value)])
+            value = torch.stack([self._edited(name, block, row, 0, hidden) for row, block in enumerate(value)])
         if name in self._reads:
             if not value.requires_grad:
                 value = value.detach().requires_grad_()
@@ -153,12 +158,14 @@ class Tape:
         width = value.shape[-1] // n_heads
         return value[..., site.head * width : (site.head + 1) * width]
 
-    def _edited(self, name: str, block: Tensor, row: int, first: int) -> Tensor:
+    def _edited(self, name: str, block: Tensor, row: int, first: int, hidden: Tensor | None) -> Tensor:
         """A block of a map after the edits of its row."""
-        for edit, only in self._edits.get(name, ()):
+        if name not in self._edits:
+            return block
+        for edit, only in self._edits[name]:
             if only is None or only == row:
                 block = edit.apply_block(block, first, self.position, self.starts_s[row] if self.starts_s else 0.0)
-        return block
+        return block if hidden is None else block.masked_fill(hidden, -torch.inf if name.endswith("scores") else 0.0)
 
 
 _TAPE: ContextVar[Tape | None] = ContextVar("otoscope_tape", default=None)
