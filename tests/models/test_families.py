@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from conformance import all_sites, assert_close, check_identities, check_names, check_sites
 from safetensors.torch import load_file, save_file
-from speech_checkpoints import KINDS, expected_sites, module_outputs, plain, save_checkpoint
+from speech_checkpoints import KINDS, expected_sites, plain, save_checkpoint
 from torch import Tensor, nn
 from transformers import AutoConfig, Wav2Vec2ForPreTraining
 
 import otoscope as oto
-from otoscope.models import SITES, Edit, untrained_model
+from otoscope.models import Edit, untrained_model
 from otoscope.models.modules.relative_positions import Distances, Gated
 
 
@@ -41,72 +42,17 @@ def sound(n_samples: int, n_rows: int = 1, seed: int = 0) -> Tensor:
     return torch.randn(n_rows, n_samples, generator=torch.Generator().manual_seed(seed))
 
 
-def all_sites(model: oto.SpeechModel) -> list[str]:
-    return [str(site) for site in model.sites()]
-
-
-def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    for name, value in theirs.items():
-        torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-4, msg=lambda text, at=name: f"{at}: {text}")
-
-
 @pytest.mark.parametrize("n_samples", [4000, 24000])
 def test_every_site_is_what_hugging_face_computes(family: Checked, n_samples: int) -> None:
-    samples = sound(n_samples, 2)
-    expected = expected_sites(family.theirs, samples)
-    names = all_sites(family.model)
-    assert set(names) == set(expected)
-    assert min(float(value.std()) for value in expected.values()) > 1e-3
-    assert_close(family.model.encode(samples, names), expected)
+    check_sites(family.model, family.theirs, sound(n_samples, 2))
 
 
 def test_hugging_faces_names_read_what_those_modules_compute(family: Checked) -> None:
-    samples = sound(8000)
-    outputs = module_outputs(family.theirs, samples)
-    traits = family.model.dims.traits
-    checked = 0
-    for row in SITES:
-        for alias in row.aliases:
-            name = alias.name.replace(".L", ".1")
-            if (
-                row.missing_from(family.model.dims)
-                or (alias.needs and alias.needs not in traits)
-                or name not in outputs
-            ):
-                continue
-            value = family.model.encode(samples, [name])[row.at(1 if row.layered else None)]
-            theirs = outputs[name]
-            assert_close({name: value}, {name: theirs if theirs.shape == value.shape else theirs.mT})
-            checked += 1
-    assert checked > 15
+    assert check_names(family.model, family.theirs, sound(8000)) > 15
 
 
 def test_identities_hold_in_every_layer(family: Checked) -> None:
     check_identities(family.model, family.model.encode(sound(16000), all_sites(family.model)))
-
-
-def check_identities(model: oto.SpeechModel, values: dict[str, Tensor], stack: str = "encoder") -> None:
-    """`pattern @ v == z` and the sums of the residual stream, for blocks that normalise before or after."""
-    decoder = stack == "decoder"
-    post_norm = not decoder and model.dims.norm == "post"
-    for layer in range(model.dims.n_decoder_layers if decoder else model.dims.n_layers):
-        at = {name.removeprefix(f"{stack}.{layer}."): value for name, value in values.items()}
-        for attention in ["attn", "cross"] if decoder else ["attn"]:
-            pattern, v = at[f"{attention}.pattern"], at[f"{attention}.v"]
-            by_head = v.unflatten(-1, (pattern.shape[1], -1)).transpose(1, 2)
-            z = (pattern @ by_head).transpose(1, 2).flatten(2)
-            same(z, at[f"{attention}.z"])
-            same(pattern.sum(-1), torch.ones(pattern.shape[:-1]))
-            same(at[f"{attention}.scores"].softmax(-1), pattern)
-        same(at["resid_pre"] + at["attn.out"], at["resid_mid"])
-        if decoder:
-            same(at["resid_mid"] + at["cross.out"], at["resid_cross"])
-        before = at["mlp.in"] if post_norm else at["resid_cross"] if decoder else at["resid_mid"]
-        same(before + at["mlp.out"], at["resid_sum" if post_norm else "resid_post"])
-
-
-def same(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_whisper_obeys_the_same_identities(tiny: oto.SpeechModel, pocket: oto.SpeechModel, mel: Tensor) -> None:
