@@ -40,7 +40,7 @@ def multiplies(dtype: torch.dtype) -> bool:
     """
     if dtype is torch.bfloat16:
         return bool(_processor().get("amx_bf16") or (_processor().get("avx512_bf16") and not _is_intel()))
-    return dtype is torch.float32 or (dtype is torch.float16 and bool(_processor().get("amx_fp16")))
+    return dtype in (torch.float32, torch.float64) or (dtype is torch.float16 and bool(_processor().get("amx_fp16")))
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -49,7 +49,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if not multiplies(x.dtype):
         return product(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
-    if not _ONEDNN or (_is_intel() and x.dtype is torch.float32):
+    if not _ONEDNN or x.dtype is torch.float64 or (_is_intel() and x.dtype is torch.float32):
         return F.linear(x, weight, bias)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
