@@ -230,7 +230,9 @@ def test_manifest_rows_keep_their_clip_where_only_labels_are_bad(tmp_path: Path)
 
 def test_bytes_that_are_not_text_cost_a_manifest_only_their_line(tmp_path: Path) -> None:
     tone(tmp_path / "a.wav")
-    (tmp_path / "m.csv").write_bytes("path,text\na.wav,ja\na.wav,n\u00f6\na.wav,doch\n".encode("latin-1"))
+    (tmp_path / "m.csv").write_bytes("path,text\na.wav,ja\na.wav,n\u00f6\na.wav,doch\nb.wav,\n".encode("latin-1"))
     corpus = oto.corpus(tmp_path / "m.csv", on_error="skip")
     assert [clip.text for clip in corpus] == ["ja", "doch"]
-    assert "line 3: byte 0xf6 is not UTF-8" in str(corpus.problems[0])
+    encoding, missing = corpus.problems
+    assert "line 3: byte 0xf6 is not UTF-8" in str(encoding)
+    assert missing.place.endswith("line 5")

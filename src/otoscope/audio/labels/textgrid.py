@@ -15,10 +15,13 @@ from otoscope.errors import InputError
 
 _TOKENS = re.compile(
     r"""
-    "(?P<text>[^"]*(?:""[^"]*)*)"
-    | (?<!\S)(?P<number>[-+]?[\d.][\d.eE+-]*)(?!\S)
-    | (?P<flag><exists>|<absent>)
-    | (?<!\S)![^\n]*
+    (?:[A-Za-z?=\[:][^"\s]*\s+)*  # words such as `intervals [3]:` and `xmin =` mean nothing
+    (?: "(?P<text>[^"]*(?:""[^"]*)*)"
+      | (?P<number>[-+]?[\d.][\d.eE+-]*)(?!\S)
+      | (?P<flag><exists>|<absent>)
+      | ![^\n]*
+      | [^"\s]+
+    )\s*
     """,
     re.VERBOSE,
 )
@@ -37,10 +40,11 @@ class _Reader:
         for match in self._matches:
             if match.lastgroup is None:
                 continue
-            self.line += self._content.count("\n", self._seen, match.start())
-            self._seen = match.start()
+            start = match.start(match.lastgroup)
+            self.line += self._content.count("\n", self._seen, start)
+            self._seen = start
             if match.lastgroup != kind:
-                raise InputError(f"line {self.line} should hold {what}, not {match[0][:30]!r}")
+                raise InputError(f"line {self.line} should hold {what}, not {match[match.lastgroup][:30]!r}")
             return match[kind]
         raise InputError(f"it ends where {what} should follow; copy or export it again")
 

@@ -46,13 +46,16 @@ def tiers_from_marks(marks: Iterable[Mark], place: str, problems: Problems) -> T
     Marks that no tier may hold (negative or infinite times, an end before the start, an overlap in words or phones)
     are noted with their line and left out.
     """
-    found: dict[str, list[Mark]] = {}
+    by_name: dict[str, list[Mark]] = {}
     for mark in marks:
         label = mark.label.strip()
-        if fault := _fault(mark):
-            problems.add(at(place, mark.where), f"{mark.tier} {label!r} {fault}")
+        if not 0 <= mark.start_s <= mark.end_s < math.inf:
+            problems.add(at(place, mark.where), f"{mark.tier} {label!r} {_fault(mark)}")
         elif label:
-            found.setdefault(_plain_name(mark.tier), []).append(mark._replace(label=label))
+            by_name.setdefault(mark.tier, []).append(mark if label == mark.label else mark._replace(label=label))
+    found: dict[str, list[Mark]] = {}
+    for name, own in by_name.items():
+        found.setdefault(_plain_name(name), []).extend(own)
     names = _our_names(list(found))
     return {names[tier]: _in_order(names[tier], found[tier], place, problems) for tier in found}
 
@@ -62,14 +65,12 @@ def at(place: str, where: int | str) -> str:
     return f"{place}, line {where}" if isinstance(where, int) else f"{place}, {where}" if where else place
 
 
-def _fault(mark: Mark) -> str | None:
+def _fault(mark: Mark) -> str:
     if not (math.isfinite(mark.start_s) and math.isfinite(mark.end_s)):
         return f"has a time that is not a number of seconds ({mark.start_s:g} to {mark.end_s:g})"
     if mark.start_s < 0:
         return f"starts before the recording, at {mark.start_s:g} s"
-    if mark.end_s < mark.start_s:
-        return f"ends before it starts ({mark.start_s:g} to {mark.end_s:g} s)"
-    return None
+    return f"ends before it starts ({mark.start_s:g} to {mark.end_s:g} s)"
 
 
 def _plain_name(tier: str) -> str:
@@ -107,7 +108,7 @@ def _in_order(name: str, marks: list[Mark], place: str, problems: Problems) -> t
         return tuple(Interval(mark.start_s, mark.end_s, mark.label) for mark in marks)
     kept: list[Mark] = []
     for mark in marks:
-        if kept and not _may_follow(name, kept[-1], mark):
+        if kept and kept[-1].end_s > mark.start_s and not _may_follow(name, kept[-1], mark):
             problems.add(at(place, mark.where), overlap(name, kept[-1], mark))
         else:
             kept.append(mark)
