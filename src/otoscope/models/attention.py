@@ -52,6 +52,8 @@ def attend(
     if q.device.type == "cpu" and not multiplies(q.dtype):
         query, key, value = query.float(), key.float(), value.float()
     query = query * (query.shape[-1] ** -0.5)
+    if not _is_fused(query, causal):  # the fused kernel reads the keys of a long memory as they lie
+        query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
     if tape is not None and (tape.concerns(f"{site}.scores") or tape.concerns(f"{site}.pattern")):
         attention = _differentiable if torch.is_grad_enabled() else _visible
         z = attention(tape, site, query, key, value, bias, causal, position)
@@ -81,7 +83,7 @@ class _OneForAll:
 def _by_heads(x: Tensor, n_heads: int) -> Tensor:
     """`[b, t, d]` → `[b, h, t, d / h]`."""
     b, t, d = x.shape
-    return x.view(b, t, n_heads, d // n_heads).transpose(1, 2).contiguous()
+    return x.view(b, t, n_heads, d // n_heads).transpose(1, 2)
 
 
 def fast_attention(
