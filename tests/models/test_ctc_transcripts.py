@@ -156,9 +156,18 @@ def test_special_tokens_are_left_out_of_the_text(tmp_path: Path) -> None:
     assert (transcript.text, transcript.tokens) == ("", [])
 
 
-def test_what_only_decoders_understand_is_refused(model: oto.SpeechModel) -> None:
-    with pytest.raises(oto.InputError, match="language"):
-        model.transcribe(clip_of(8000), language="en")
+@pytest.mark.parametrize("choice", [{"language": "en"}, {"beam_size": 5}, {"task": "translate"}, {"temperature": 0.5}])
+def test_what_only_decoders_understand_is_refused(model: oto.SpeechModel, choice: dict[str, object]) -> None:
+    with pytest.raises(oto.InputError, match=f"knows no {next(iter(choice))}"):
+        model.transcribe(clip_of(8000), **choice)
+    with pytest.raises(oto.InputError, match="no decoding option"):
+        model.transcribe(clip_of(8000), beams=5)
+
+
+def test_times_come_anyway_and_may_be_asked_for(model: oto.SpeechModel) -> None:
+    clip = clip_of(8000)
+    asked = model.transcribe(clip, word_times=True, timestamps=True, task="transcribe")
+    assert (asked.tokens, asked.words) == (model.transcribe(clip).tokens, model.transcribe(clip).words)
 
 
 def test_models_that_cannot_write_say_why(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_c
 from otoscope.models.run import Position, Run
 from otoscope.models.running import Gradients, Objective, differentiate, forward, run_each, trim
 from otoscope.models.sites import Site, parse_site, site_names
-from otoscope.models.spelling import Heard, refuse_options, score_spelling, spell
+from otoscope.models.spelling import Heard, check_options, score_spelling, spell
 from otoscope.models.taps import Tape
 from otoscope.models.tokenizer import Tokenizer
 from otoscope.models.untrained import randomise
@@ -356,9 +356,9 @@ class SpeechModel:
         if isinstance(clips, Clip):
             return self.transcribe([clips], edits=edits, options=options, **choices)[0]
         if "decoder" not in self.dims.traits:
-            refuse_options(self.name, options=options, **choices)
+            chosen = check_options(self.name, DecodingOptions.of(options, choices))
             letters = self._letters
-            return [spell(clip, self._hear(clip, edits), letters, self.clock) for clip in clips]
+            return [spell(clip, self._hear(clip, edits), letters, self.clock, chosen) for clip in clips]
         return transcribe_clips(self, clips, [edits] * len(clips), DecodingOptions.of(options, choices))
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import fields
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -12,8 +13,19 @@ from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
 from otoscope.models.ctc import Aligned, ctc_align, ctc_greedy
-from otoscope.models.generation import Segment, Token, Transcript, Word, WrittenWindow, compression_ratio, is_looped
+from otoscope.models.generation import (
+    DecodingOptions,
+    Segment,
+    Token,
+    Transcript,
+    Word,
+    WrittenWindow,
+    compression_ratio,
+    is_looped,
+)
 from otoscope.models.letters import LetterTokenizer
+
+_FOLLOWED = ("timestamps", "word_times")
 
 
 class Heard(NamedTuple):
@@ -25,7 +37,9 @@ class Heard(NamedTuple):
     """Log-probabilities (natural) of the letters, `[t, v]`."""
 
 
-def spell(clip: Clip, heard: Iterable[Heard], tokenizer: LetterTokenizer, clock: Clock) -> Transcript:
+def spell(
+    clip: Clip, heard: Iterable[Heard], tokenizer: LetterTokenizer, clock: Clock, options: DecodingOptions
+) -> Transcript:
     """Write down what is heard: the most probable path, special tokens left out; a segment for each window.
 
     A token's `log_prob` is summed over the frames that it holds (see `Aligned`), its `entropy` is their mean;
@@ -55,6 +69,7 @@ def spell(clip: Clip, heard: Iterable[Heard], tokenizer: LetterTokenizer, clock:
         segments=segments,
         compression_ratio=max((segment.compression_ratio for segment in segments), default=0.0),
         windows=windows,
+        options=options,
     )
 
 
@@ -78,15 +93,19 @@ def score_spelling(heard: Iterable[Heard], tokenizer: LetterTokenizer, transcrip
     return scores
 
 
-def refuse_options(model: str, **options: Any) -> None:
-    """Refuse what only text decoders understand.
+def check_options(model: str, options: DecodingOptions) -> DecodingOptions:
+    """Return the options if reading letters off can follow them (times of tokens and words come with it anyway).
 
     Raises:
-        InputError: an option is not None.
+        InputError: an option that only text decoders understand differs from its default.
     """
-    for name, value in options.items():
-        if value is not None:
-            raise InputError(f"{model} writes the letter of each frame (CTC) and knows no {name}; leave out {value!r}.")
+    for item in fields(options):
+        value = getattr(options, item.name)
+        if value != item.default and item.name not in _FOLLOWED and (item.name, value) != ("task", "transcribe"):
+            raise InputError(
+                f"{model} writes the letter of each frame (CTC) and knows no {item.name}; leave out {value!r}."
+            )
+    return options
 
 
 def _segment(window: Heard, number: int, avg_log_prob: float, tokenizer: LetterTokenizer, clock: Clock) -> Segment:
