@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope.audio import SAMPLE_RATE_HZ, Clip, decode, probe
@@ -87,6 +87,7 @@ def test_a_span_is_that_part_of_the_whole(
     np.testing.assert_allclose(part, expected, atol=tolerance)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.floats(0, 5.9), st.floats(0.01, 3))
 def test_spans_of_a_resampled_file_lie_on_one_grid(
     recordings: dict[str, Path], start_s: float, length_s: float
