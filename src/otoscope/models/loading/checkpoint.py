@@ -78,8 +78,21 @@ def open_checkpoint(
         InputError: not found, of a family without adapter, or weights that do not fit its configuration.
         OtoscopeError: damaged files, or the Hub cannot be reached.
     """
-    label, path = find_checkpoint(name)
     chosen = None if tokenizer is None else os.fspath(tokenizer)
+    return _open(*find_checkpoint(name), dtype, chosen)
+
+
+def describe_checkpoint(name: str | os.PathLike[str]) -> Checkpoint:
+    """Open a checkpoint for its facts alone: its weights are not read (nor downloaded), so its network cannot run.
+
+    Raises:
+        InputError: not found, or of a family without adapter.
+        OtoscopeError: damaged files, or the Hub cannot be reached.
+    """
+    return _open(*find_checkpoint(name, weights=False), None, None)
+
+
+def _open(label: str, path: Path, dtype: torch.dtype | None, chosen: str | None) -> Checkpoint:
     try:
         return (_open_file if path.is_file() else _open_folder)(label, path, dtype, chosen)
     except (OtoscopeError, MemoryError):
@@ -89,30 +102,32 @@ def open_checkpoint(
         raise OtoscopeError(f"The checkpoint in {path} could not be loaded: {first}") from error
 
 
-def _open_folder(label: str, folder: Path, dtype: torch.dtype, chosen: str | None) -> Checkpoint:
+def _open_folder(label: str, folder: Path, dtype: torch.dtype | None, chosen: str | None) -> Checkpoint:
     """Open a checkpoint in Hugging Face layout."""
     config = _json(folder / "config.json")
     foreign = None if "model_type" in config else foreign_folder(folder)
     if foreign or not config:
         raise InputError(foreign or f"{folder} has no config.json; give the folder of a Hugging Face checkpoint.")
     family = find_family(str(config.get("model_type")))
-    weight_files(folder)
+    if dtype is not None:
+        weight_files(folder)  # what is missing is named before anything else is done
     dims, module = build(family, config)
     generation = _json(folder / "generation_config.json")
     preprocessor = _json(folder / "preprocessor_config.json")
-    load_weights(module, family, read_weights(folder), dtype, str(folder))
+    if dtype is not None:
+        load_weights(module, family, read_weights(folder), dtype, str(folder))
     text = cache(lambda: text_of_folder(folder, dims, generation, chosen))
     return Checkpoint(label, family, dims, module, config, preprocessor, folder, text)
 
 
-def _open_file(label: str, path: Path, dtype: torch.dtype, chosen: str | None) -> Checkpoint:
+def _open_file(label: str, path: Path, dtype: torch.dtype | None, chosen: str | None) -> Checkpoint:
     """Open a `.pt` file of openai-whisper."""
     config, state = read_openai(path)
     family = find_family("whisper")
     dims, module = build(family, config)
-    load_weights(
-        module, family, ((openai_name(name), value.clone()) for name, value in state.items()), dtype, str(path)
-    )
+    if dtype is not None:
+        weights = ((openai_name(name), value.clone()) for name, value in state.items())
+        load_weights(module, family, weights, dtype, str(path))
     heads = heads_of_released_model(label, dims.n_decoder_layers, dims.n_decoder_heads)
     generation = {"alignment_heads": heads or last_half(dims.n_decoder_layers, dims.n_decoder_heads)}
     generation |= _rules_beside(path, dims)

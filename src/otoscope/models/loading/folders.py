@@ -17,12 +17,12 @@ _HUB_WEIGHTS = (["model.safetensors", "model-*.safetensors"], ["pytorch_model.bi
 _FILES = (".pt", ".pth")
 
 
-def find_checkpoint(name: str | os.PathLike[str]) -> tuple[str, Path]:
+def find_checkpoint(name: str | os.PathLike[str], *, weights: bool = True) -> tuple[str, Path]:
     """Return `(name, folder or .pt file)` of a bundled model, a local folder or file, or a name of the Hub (downloaded
     when not cached).
 
     A name of openai-whisper's (`tiny`, `base.en`, `turbo`; `whisper-tiny` too) means the same model on the Hub, unless
-    only openai-whisper's own download of it is here.
+    only openai-whisper's own download of it is here. Without `weights`, only the small files are downloaded.
 
     Raises:
         InputError: nothing is there, it is a file of another kind, or the Hub does not know the name.
@@ -37,14 +37,14 @@ def find_checkpoint(name: str | os.PathLike[str]) -> tuple[str, Path]:
     if path.is_file():
         return path.stem, _file(path.resolve())
     if (released := released_name(text)) is not None:
-        return _released(released)
+        return _released(released, weights)
     if text.count("/") != 1 or text.startswith((".", "/", "~")):
         near = nearest(text.removeprefix("whisper-"), released_names()) if text and "/" not in text else ""
         raise InputError(
             f"There is no model {text!r}{near or ';'} give a folder, a .pt file, 'pocket', or a name on the Hub like "
             "'openai/whisper-tiny'."
         )
-    return text, _from_hub(text)
+    return text, _from_hub(text, weights)
 
 
 def _bundled(name: str) -> Path:
@@ -65,12 +65,12 @@ def _file(path: Path) -> Path:
     return path
 
 
-def _released(name: str) -> tuple[str, Path]:
+def _released(name: str, weights: bool) -> tuple[str, Path]:
     hub = hub_name(name)
     here = in_cache_of_openai(name)
     if here is not None and not is_cached(hub):
         return name, here
-    return hub, _from_hub(hub)
+    return hub, _from_hub(hub, weights)
 
 
 def is_cached(name: str) -> bool:
@@ -82,7 +82,7 @@ def is_cached(name: str) -> bool:
     return isinstance(held[0], str) and any(isinstance(file, str) for file in held[1:])
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
@@ -92,9 +92,9 @@ def _from_hub(name: str) -> Path:
     )
 
     try:
-        for weights in _HUB_WEIGHTS:
-            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_TEXTS, *weights]))
-            if any(any(folder.glob(pattern)) for pattern in weights):
+        for patterns in _HUB_WEIGHTS if weights else ([],):
+            folder = Path(snapshot_download(name, allow_patterns=[*_HUB_TEXTS, *patterns]))
+            if any(any(folder.glob(pattern)) for pattern in patterns):
                 break
         return folder
     except HFValidationError as error:

@@ -31,10 +31,14 @@ def hub_name(name: str) -> str:
     return _HUB_EXCEPTIONS.get(name, f"{_HUB_PREFIX}{name}")
 
 
+def cache_of_openai() -> Path:
+    """The folder into which openai-whisper downloads."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper"
+
+
 def in_cache_of_openai(name: str) -> Path | None:
     """Return the file that openai-whisper has downloaded for a released model, if there is one."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    file = cache / "whisper" / f"{name}.pt"
+    file = cache_of_openai() / f"{name}.pt"
     return file if file.is_file() else None
 
 
