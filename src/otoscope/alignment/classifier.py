@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from otoscope.alignment.features import with_neighbours
 from otoscope.errors import InputError
 
-_PRIOR_FLOOR = 1e-5
 _SMOOTHING = 0.05
 _SHRINKAGE = 0.1
 _SHARED_FRAMES = 5.0
@@ -67,9 +66,11 @@ class Frames:
         return torch.nonzero(self.labels >= 0)[:, 0]
 
     def log_prior(self, n_columns: int) -> np.ndarray:
-        """How frequent each column is, `[c]`, natural logarithm."""
+        """How frequent each column is, `[c]`, natural logarithm; smoothed as the labels are, so that a column that was
+        never seen is neither likely nor unlikely anywhere.
+        """
         counts = np.bincount(self.labels[self.known].numpy(), minlength=n_columns)
-        prior: np.ndarray = np.log(np.maximum(counts / counts.sum(), _PRIOR_FLOOR))
+        prior: np.ndarray = np.log((1 - _SMOOTHING) * counts / counts.sum() + _SMOOTHING / n_columns)
         return prior
 
     def batches(self, rows: Tensor, size: int, offsets: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -78,33 +79,28 @@ class Frames:
             yield with_neighbours(self.features, part, offsets, self.spans), self.labels[part]
 
 
-def fit_logistic(
-    frames: Frames, n_columns: int, offsets: Sequence[int], fit: FitSettings, start: tuple[Tensor, Tensor] | None = None
-) -> Weights:
-    """Fit by the cross-entropy; the same on every run with one seed and one thread.
-
-    With `start` (a weight and a bias) the fit begins there and is drawn back to it: few frames change it little.
-    """
+def fit_logistic(frames: Frames, n_columns: int, offsets: Sequence[int], fit: FitSettings) -> Weights:
+    """Fit by the cross-entropy; the same on every run with one seed and one thread."""
     generator = torch.Generator().manual_seed(fit.seed)
     known = frames.known
     weight = torch.zeros(n_columns, frames.features.shape[1] * len(offsets), requires_grad=True)
     bias = torch.zeros(n_columns, requires_grad=True)
-    first = start or (torch.zeros_like(weight), torch.zeros_like(bias))
     optimiser = torch.optim.AdamW([weight, bias], lr=fit.lr, weight_decay=fit.weight_decay)
     n_steps = fit.epochs * -(-len(known) // fit.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, fit.lr, total_steps=n_steps, pct_start=0.1)
-    with torch.enable_grad():
-        for _ in range(fit.epochs):
-            shuffled = known[torch.randperm(len(known), generator=generator)]
-            for stacked, labels in frames.batches(shuffled, fit.batch_size, offsets):
-                noisy = stacked + fit.noise * torch.randn(stacked.shape, generator=generator)
-                scores = torch.nn.functional.linear(noisy, first[0] + weight, first[1] + bias)
+    for _ in range(fit.epochs):
+        noise = fit.noise * torch.randn(frames.features.shape, generator=generator)
+        noisy = replace(frames, features=frames.features + noise)
+        shuffled = known[torch.randperm(len(known), generator=generator)]
+        for stacked, labels in noisy.batches(shuffled, fit.batch_size, offsets):
+            with torch.enable_grad():
+                scores = torch.nn.functional.linear(stacked, weight, bias)
                 loss = torch.nn.functional.cross_entropy(scores, labels, label_smoothing=_SMOOTHING)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-                schedule.step()
-    return first[0] + weight.detach(), first[1] + bias.detach(), frames.log_prior(n_columns)
+            optimiser.step()
+            schedule.step()
+    return weight.detach(), bias.detach(), frames.log_prior(n_columns)
 
 
 def fit_gaussians(frames: Frames, n_columns: int, offsets: Sequence[int]) -> Weights:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from otoscope.alignment.alignment import Alignment
 from otoscope.alignment.ctc_alignment import align_ctc, letters_of
+from otoscope.alignment.heads import heads_of
 from otoscope.alignment.lexicon import Lexicon, words_of
 from otoscope.alignment.phone_model import PhoneModel
 from otoscope.alignment.phones import align_phones
@@ -116,7 +117,8 @@ def _aligner(
         )
     if "decoder" not in model.dims.traits:
         raise InputError(f"{model.name} writes no text, so it cannot align; give a phone model and a lexicon.")
-    return lambda clip: align_words(model, clip, heads=heads)
+    chosen = heads_of(model, heads)
+    return lambda clip: align_words(model, clip, heads=chosen)
 
 
 def _aligned(align: AlignClip, clip: Clip) -> dict[str, Any]:

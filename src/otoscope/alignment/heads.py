@@ -88,15 +88,19 @@ def choose_heads(model: SpeechModel, clips: Sequence[Clip], held_out: Sequence[C
     heads = together[best].heads
     ours = default = None
     if held_out:
-        ours, default = score_heads(model, held_out, heads), score_heads(model, held_out, default_heads(model))
+        ours, default = score_heads(model, held_out, heads), score_heads(model, held_out, heads_of(model))
     return HeadChoice(heads, tuple(alone), tuple(together[: best + 1]), ours, default)
 
 
-def default_heads(model: SpeechModel) -> tuple[Head, ...]:
-    """Return the heads that the checkpoint names, else all of the upper half (as openai-whisper does)."""
+def heads_of(model: SpeechModel, heads: Sequence[Head] | None = None) -> tuple[Head, ...]:
+    """Return the given heads, else those that the checkpoint names, else all of the upper half (as openai-whisper).
+
+    Raises:
+        InputError: no head, or one that the model does not have.
+    """
     from otoscope.models.generation import alignment_heads
 
-    return tuple(alignment_heads(None, dict(model.checkpoint.generation), model.dims))
+    return tuple(alignment_heads(heads, dict(model.checkpoint.generation), model.dims))
 
 
 def score_heads(model: SpeechModel, clips: Sequence[Clip], heads: Sequence[Head]) -> HeadScore:
