@@ -43,14 +43,17 @@ def multiplies(dtype: torch.dtype) -> bool:
     return dtype in (torch.float32, torch.float64) or (dtype is torch.float16 and bool(_processor().get("amx_fp16")))
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `x [..., i] @ weight [o, i].T + bias [o]`, like `torch.nn.functional.linear`."""
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
+    """Return `x [..., i] @ weight [o, i].T + bias [o]`, like `torch.nn.functional.linear`.
+
+    The result of a product of matrices without bias is put in `out` where that saves time; use what is returned.
+    """
     if x.device.type != "cpu" or torch.is_grad_enabled() or x.numel() < _FEW_ROWS * x.shape[-1]:
         return F.linear(x, weight, bias)
     if not multiplies(x.dtype):
         return product(x.float(), weight.float(), None if bias is None else bias.float()).to(x.dtype)
     if not _ONEDNN or x.dtype is torch.float64 or (_is_intel() and x.dtype is torch.float32):
-        return F.linear(x, weight, bias)
+        return F.linear(x, weight, bias) if out is None else torch.mm(x, weight.T, out=out)
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return result
 
@@ -69,24 +72,6 @@ def in_blocks(layers: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     for start in range(BLOCK_ROWS, len(rows), BLOCK_ROWS):
         result[start : start + BLOCK_ROWS] = layers(rows[start : start + BLOCK_ROWS])
     return result.view(*x.shape[:-1], -1)
-
-
-def convolve(x: Tensor, layer: nn.Conv1d) -> Tensor:
-    """Return what `layer` makes of `x [b, t, i]`, frames before channels: `[b, t', o]`.
-
-    On a CPU it is one product of neighbouring frames laid side by side, which leaves the result in the order that the
-    layers after it read.
-    """
-    (width,), (stride,), padding = layer.kernel_size, layer.stride, layer.padding
-    if x.device.type != "cpu" or torch.is_grad_enabled() or layer.groups > 1 or not isinstance(padding, tuple):
-        plain: Tensor = layer(x.transpose(1, 2))
-        return plain.transpose(1, 2).contiguous()
-    padded = F.pad(x, (0, 0, *padding, *padding)).contiguous()
-    b, t, i = padded.shape
-    side_by_side = padded.as_strided((b, (t - width) // stride + 1, width * i), (t * i, stride * i, 1))
-    weight = layer.weight.transpose(1, 2).reshape(layer.out_channels, width * i)
-    rows = [in_blocks(lambda frames: product(frames, weight, layer.bias), row) for row in side_by_side]
-    return rows[0][None] if b == 1 else torch.stack(rows)
 
 
 class Linear(nn.Linear):

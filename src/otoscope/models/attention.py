@@ -108,12 +108,16 @@ def fast_attention(
         z = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=is_causal, scale=1.0)
         return z.transpose(1, 2).contiguous()
     z = _empty_z(query)
+    room = query.new_empty(min(n_queries, _QUERIES_AT_ONCE), key.shape[2])
     for row, head, block in _blocks(query):
-        scores = product(query[row, head, block], key[row, head])
+        chosen, heard = query[row, head, block], z[row, block, head]
+        scores = product(chosen, key[row, head], out=room[: len(chosen)])
         if bias is not None:
             scores += bias.block(row, head, block)
         torch.softmax(scores, -1, out=scores)
-        z[row, block, head] = product(scores, value[row, head].T)
+        result = product(scores, value[row, head].T, out=heard)
+        if result is not heard:
+            heard.copy_(result)
     return z
 
 

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.models.arithmetic import convolve
 from otoscope.models.dims import Dims
 from otoscope.models.modules.blocks import ACTIVATIONS, Block, KeyValues
 from otoscope.models.taps import tap
@@ -53,9 +52,10 @@ class Encoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         x = tap("mel", mel.transpose(1, 2))
-        x = tap("encoder.conv1", convolve(x, self.conv1))
-        x = tap("encoder.conv2", convolve(self.activation(x), self.conv2))
-        x = tap("encoder.embed", self.activation(x) + self.positions)
+        x = tap("encoder.conv1", self.conv1(x.transpose(1, 2)).transpose(1, 2))
+        x = tap("encoder.conv2", self.conv2(self.activation(x).transpose(1, 2)).transpose(1, 2))
+        x = self.activation(x).contiguous()  # frames one after another, as the blocks read them
+        x = tap("encoder.embed", x + self.positions)
         for block in self.blocks:
             x = block(x)
         return tap("encoder.ln_post", self.norm_post(x))
