@@ -67,8 +67,8 @@ def test_maps_of_all_heads_are_never_held(what: str, wide: oto.SpeechModel) -> N
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_what_is_seen_of_one_head_is_its_part_of_all(attention: str, pocket: oto.SpeechModel, clip: oto.Clip) -> None:
     kinds = ("scores", "pattern", "z", "q", "k", "v")
-    whole = pocket.run(clip, [f"{attention}.{kind}" for kind in kinds], text=TEXT)
-    parts = pocket.run(clip, [f"{attention}.{kind}[2]" for kind in kinds], text=TEXT)
+    whole = pocket.run(clip, [f"{attention}.{kind}" for kind in kinds], text=TEXT, language="en")
+    parts = pocket.run(clip, [f"{attention}.{kind}[2]" for kind in kinds], text=TEXT, language="en")
     for kind in kinds:
         all_heads = whole[f"{attention}.{kind}"]
         expected = all_heads[2] if kind in ("scores", "pattern") else all_heads[:, 64:96]
@@ -111,10 +111,10 @@ def test_a_band_leaves_weight_only_within_it(k: int, pocket: oto.SpeechModel, cl
 
 
 def test_a_band_as_wide_as_the_window_changes_not_a_bit(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
-    plain = pocket.run(clip, ["logits"], text=TEXT)["logits"]
+    plain = pocket.run(clip, ["logits"], text=TEXT, language="en")["logits"]
     wide = [*band_edits(pocket, 299), *band_edits(pocket, pocket.dims.n_text_positions - 1, stack="decoder")]
-    assert torch.equal(pocket.run(clip, ["logits"], wide, text=TEXT)["logits"], plain)
-    nearly = pocket.run(clip, ["logits"], band_edits(pocket, 298), text=TEXT)["logits"]
+    assert torch.equal(pocket.run(clip, ["logits"], wide, text=TEXT, language="en")["logits"], plain)
+    nearly = pocket.run(clip, ["logits"], band_edits(pocket, 298), text=TEXT, language="en")["logits"]
     assert not torch.equal(nearly, plain)
 
 
@@ -132,7 +132,7 @@ def test_bands_are_laid_over_the_layers_and_heads_named(pocket: oto.SpeechModel)
 
 def test_a_band_in_the_decoder_limits_how_far_back_text_is_read(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
     site = "decoder.1.attn.pattern"
-    pattern = pocket.run(clip, [site], [Edit.band("decoder.1.attn", 1)], text=TEXT)[site]
+    pattern = pocket.run(clip, [site], [Edit.band("decoder.1.attn", 1)], text=TEXT, language="en")[site]
     seen = pattern[0] > 0
     assert torch.equal(seen, torch.ones_like(seen).tril() & torch.ones_like(seen).triu(-1))
 
@@ -142,8 +142,8 @@ def test_a_head_is_knocked_out_to_nothing_a_mean_or_another_clip(
     attention: str, pocket: oto.SpeechModel, clip: oto.Clip, mini: oto.Corpus
 ) -> None:
     z = f"{attention}.z"
-    plain = pocket.run(clip, [z], text=TEXT)[z]
-    other = pocket.run(next(c for c in mini if c.text and c is not clip), [z], text="it is")
+    plain = pocket.run(clip, [z], text=TEXT, language="en")[z]
+    other = pocket.run(next(c for c in mini if c.text and c is not clip), [z], text="it is", language="en")
     length = len(other[z])
     cyclic = other[z][torch.arange(len(plain)) % length]
     for by, expected in (
@@ -151,7 +151,7 @@ def test_a_head_is_knocked_out_to_nothing_a_mean_or_another_clip(
         (torch.arange(128.0), torch.arange(128.0).expand_as(plain)),
         (other, cyclic),
     ):
-        after = pocket.run(clip, [z], [Edit.knock_out(f"{attention}[1]", by)], text=TEXT)[z]
+        after = pocket.run(clip, [z], [Edit.knock_out(f"{attention}[1]", by)], text=TEXT, language="en")[z]
         assert torch.equal(after[:, 32:64], expected[:, 32:64])
         assert torch.equal(after[:, :32], plain[:, :32])
         assert torch.equal(after[:, 64:], plain[:, 64:])
@@ -159,17 +159,19 @@ def test_a_head_is_knocked_out_to_nothing_a_mean_or_another_clip(
 
 def test_key_frames_are_hidden_from_the_text_by_their_time(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
     site = "decoder.1.cross.pattern"
-    plain = pocket.run(clip, [site], text=TEXT)[site]
-    hidden = pocket.run(clip, [site], [Edit.zero(f"{site}[3]", keys_s=(0.5, 1.0), tokens=(4, 6))], text=TEXT)[site]
+    plain = pocket.run(clip, [site], text=TEXT, language="en")[site]
+    hidden = pocket.run(
+        clip, [site], [Edit.zero(f"{site}[3]", keys_s=(0.5, 1.0), tokens=(4, 6))], text=TEXT, language="en"
+    )[site]
     expected = plain.clone()
     expected[3, 4:6, 25:50] = 0
     assert torch.equal(hidden, expected)
     by_number = [Edit.zero(f"{site}[3]", units=range(25, 50), tokens=(4, 6))]
-    assert torch.equal(pocket.run(clip, [site], by_number, text=TEXT)[site], expected)
+    assert torch.equal(pocket.run(clip, [site], by_number, text=TEXT, language="en")[site], expected)
 
 
 def test_reading_maps_changes_not_a_bit_of_what_follows(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
-    alone = pocket.run(clip, ["logits"], text=TEXT)["logits"]
+    alone = pocket.run(clip, ["logits"], text=TEXT, language="en")["logits"]
     maps = [f"{attention}.{kind}" for attention in ATTENTIONS for kind in ("scores", "pattern")]
-    watched: Run = pocket.run(clip, [*maps, "logits"], text=TEXT)
+    watched: Run = pocket.run(clip, [*maps, "logits"], text=TEXT, language="en")
     assert torch.equal(watched["logits"], alone)

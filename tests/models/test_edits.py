@@ -1,10 +1,11 @@
-"""Edits change what they name, nothing else, and never meet across threads."""
+"""Operations do what they say, where they say it: columns, heads, times, tokens, features."""
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,27 +13,9 @@ import torch
 from torch import Tensor
 
 import otoscope as oto
-from otoscope.models import Clock, Edit
+from otoscope.dictionaries import Dictionary, RandomBasis
+from otoscope.models import Clock, Edit, Run, class_means
 
-WRITABLE = ["mel", "encoder.conv1", "encoder.conv2", "encoder.embed", "encoder.ln_post"] + [
-    f"encoder.1.{kind}"
-    for kind in (
-        "resid_pre",
-        "attn.q",
-        "attn.k",
-        "attn.v",
-        "attn.scores",
-        "attn.pattern",
-        "attn.z",
-        "attn.out",
-        "resid_mid",
-        "mlp.in",
-        "mlp.pre",
-        "mlp.post",
-        "mlp.out",
-        "resid_post",
-    )
-]
 LAST = "encoder.ln_post"
 
 
@@ -50,31 +33,6 @@ def clip() -> oto.Clip:
     return noise(2.0)
 
 
-@pytest.mark.parametrize("site", WRITABLE)
-def test_every_site_takes_edits_that_reach_the_output(site: str, pocket: oto.SpeechModel, clip: oto.Clip) -> None:
-    before = pocket.run(clip, [site, LAST])
-    after = pocket.run(clip, [site, LAST], [Edit.zero(site)])
-    assert not after[site].any()
-    assert not torch.allclose(before[LAST], after[LAST], atol=1e-3)
-
-
-@pytest.mark.parametrize("site", WRITABLE)
-@pytest.mark.parametrize("make", [lambda site: Edit.scale(site, 1.0), lambda site: Edit.add(site, 0.0)])
-def test_edits_that_change_nothing_change_not_a_bit(
-    site: str, make: Callable[[str], Edit], pocket: oto.SpeechModel, clip: oto.Clip
-) -> None:
-    assert torch.equal(last(pocket, clip), last(pocket, clip, make(site)))
-
-
-@pytest.mark.parametrize("site", WRITABLE)
-def test_an_edit_that_writes_the_same_values_reaches_the_same_output(
-    site: str, pocket: oto.SpeechModel, clip: oto.Clip
-) -> None:
-    """The edited tensor is the one that the model goes on with: writing and taking back is the identity."""
-    there_and_back = [Edit.scale(site, 2.0), Edit.scale(site, 0.5)]
-    assert torch.equal(last(pocket, clip), last(pocket, clip, *there_and_back))
-
-
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
@@ -82,6 +40,9 @@ def test_an_edit_that_writes_the_same_values_reaches_the_same_output(
         (Edit.scale("encoder.1.mlp.post", -2.0), lambda x: x * -2.0),
         (Edit.add("encoder.1.mlp.post", 1.5), lambda x: x + 1.5),
         (Edit.clamp("encoder.1.mlp.post", 0.25), lambda x: torch.full_like(x, 0.25)),
+        (Edit.limit("encoder.1.mlp.post", low=0.0, high=0.5), lambda x: x.clamp(0.0, 0.5)),
+        (Edit.limit("encoder.1.mlp.post", high=0.1), lambda x: x.clamp(max=0.1)),
+        (Edit.mean("encoder.1.mlp.post", torch.arange(512)), lambda x: torch.arange(512.0).expand_as(x)),
     ],
 )
 def test_operations_do_what_they_say(
@@ -177,85 +138,191 @@ def test_a_feature_that_is_not_active_can_be_switched_on(pocket: oto.SpeechModel
     assert torch.allclose(after - before, (4.0 - value) * pair.directions([0]), atol=1e-5)
 
 
-def test_edits_in_two_threads_equal_edits_one_after_the_other(pocket: oto.SpeechModel) -> None:
-    jobs: list[tuple[oto.Clip, list[Edit]]] = [
-        (noise(2.0, 1), [Edit.scale("encoder.1.mlp.post", 3.0)]),
-        (noise(3.0, 2), [Edit.zero("encoder.0.attn.pattern[1]"), Edit.add("mel", 0.5)]),
-        (noise(2.5, 3), []),
-    ]
-    alone = [last(pocket, clip, *edits) for clip, edits in jobs]
-    together: list[list[Tensor]] = [[] for _ in jobs]
-
-    def work(number: int) -> None:
-        clip, edits = jobs[number]
-        together[number] = [last(pocket, clip, *edits) for _ in range(5)]
-
-    threads = [threading.Thread(target=work, args=[number]) for number in range(len(jobs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for expected, results in zip(alone, together, strict=True):
-        assert len(results) == 5
-        assert all(torch.equal(expected, result) for result in results)
-    assert not torch.equal(alone[0], last(pocket, jobs[0][0]))
+SITE = "encoder.2.resid_post"
+TEXT = "we were behind"
 
 
-def test_a_run_leaves_nothing_behind_even_when_it_fails(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
-    """The modules are shared with whoever calls them next; what a run asked of them ends with the run."""
-
-    class Broken(PairOfDirections):
-        def feature_values(self, h: Tensor, features: Sequence[int]) -> Tensor:
-            raise RuntimeError("broken dictionary")
-
-    mel, _ = pocket.mel_windows(clip)
-    encoder = pocket.module.model.encoder
-    with torch.no_grad():
-        before = encoder(mel).last_hidden_state
-        broken = Broken("encoder.0.resid_post", pocket.dims.d_model)
-        with pytest.raises(RuntimeError, match="broken dictionary"):
-            last(pocket, clip, Edit(broken.site, "zero", features=(0,), dictionary=broken))
-        last(pocket, clip, Edit.zero("encoder.0.resid_post"))
-        assert torch.equal(encoder(mel).last_hidden_state, before)
+@pytest.fixture(scope="module")
+def other(pocket: oto.SpeechModel) -> Run:
+    """A shorter clip's run: 60 frames."""
+    return pocket.run(noise(1.2, 7), [SITE, "encoder.1.attn.z", "encoder.1.attn.pattern"])
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda: Edit.zero("encoder.9.mlp.post"), "layers are 0 to 3"),
-        (lambda: Edit.zero("encoder.1.mlp"), "did you mean"),
-        (lambda: Edit.zero("encoder.1.mlp.post", units=[10_000]), "its units are 0 to"),
-        (lambda: Edit.zero("encoder.1.mlp.post", units=[-1]), "its units are 0 to"),
-        (lambda: Edit.zero("encoder.1.mlp.post", units=[]), "selects no units"),
-        (lambda: Edit.zero("encoder.1.mlp.post", units=[1, 1]), "twice"),
-        (lambda: Edit.zero("encoder.1.mlp.post", time_s=(1.0, 0.5)), "start < end"),
-        (lambda: Edit.zero("encoder.1.mlp.post", time_s=(50.0, 51.0)), "the clip ends at 2.00 s"),
-        (lambda: Edit.scale("encoder.1.mlp.post", float("nan")), "finite"),
-        (lambda: Edit.add("encoder.1.resid_post", torch.tensor([float("nan")] * 128)), "NaN or infinity"),
-        (lambda: Edit.add("encoder.1.resid_post", torch.zeros(5) + 1), "must have shape"),
-        (lambda: Edit("encoder.1.mlp.post", "double"), "the edits are zero"),
-        (lambda: Edit("encoder.1.mlp.post", "scale", features=(1,)), "dictionary"),
-        (
-            lambda: Edit("encoder.1.resid_post", "zero", features=(0,), dictionary=PairOfDirections("mel", 80)),
-            "belongs to mel",
-        ),
-        (
-            lambda: Edit("mel", "zero", features=(0,), dictionary=PairOfDirections("mel", 7)),
-            "the model the dictionary was made for",
-        ),
-    ],
-)
-def test_edits_that_do_not_fit_are_refused(
-    make: Callable[[], Edit], reason: str, pocket: oto.SpeechModel, clip: oto.Clip
+def at(model: oto.SpeechModel, clip: oto.Clip, *edits: Edit, site: str = SITE) -> Tensor:
+    return model.run(clip, [site], edits)[site]
+
+
+def test_a_mean_comes_from_a_vector_a_store_or_a_run(pocket: oto.SpeechModel, clip: oto.Clip, other: Run) -> None:
+    mean = other[SITE].double().mean(0).float()
+
+    class Store:
+        def mean(self, site: str) -> np.ndarray:
+            assert site == SITE
+            return mean.double().numpy()
+
+    for source in (mean, mean.tolist(), other, Store()):
+        after = at(pocket, clip, Edit.mean(SITE, source))
+        assert torch.allclose(after, mean.expand_as(after), atol=1e-6)
+    some = at(pocket, clip, Edit.mean(SITE, other, units=[3, 5], time_s=(0.5, 1.0)))
+    assert torch.allclose(some[25:50, [3, 5]], mean[[3, 5]].expand(25, 2), atol=1e-6)
+    assert torch.equal(some[:25], at(pocket, clip)[:25])
+
+
+def test_resampling_takes_the_same_positions_of_another_clip_in_a_circle(
+    pocket: oto.SpeechModel, clip: oto.Clip, other: Run
 ) -> None:
-    with pytest.raises(oto.InputError, match=reason):
-        pocket.run(clip, [LAST], [make()])
+    assert len(other[SITE]) == 60
+    expected = other[SITE][torch.arange(100) % 60]
+    assert torch.equal(at(pocket, clip, Edit.resample(SITE, other)), expected)
+    late = at(pocket, clip, Edit.resample(SITE, other, time_s=(1.0, 2.0)))
+    assert torch.equal(late[50:], expected[50:])
+    assert torch.equal(late[:50], at(pocket, clip)[:50])
 
 
-def test_refusals_come_before_any_work(pocket: oto.SpeechModel) -> None:
-    """An unreadable clip would fail later; the bad edit is named first."""
-    missing = oto.Clip(clip_id="gone", uri="gone.wav")
-    with pytest.raises(oto.InputError, match="its units are 0 to"):
-        pocket.run(missing, [LAST], [Edit.zero("encoder.1.mlp.post", units=[10_000])])
-    with pytest.raises(oto.InputError, match="There is no site"):
-        pocket.transcribe(missing, edits=[Edit.zero("encoder.one")])
+def test_a_patch_ends_where_the_other_run_ends(pocket: oto.SpeechModel, clip: oto.Clip, other: Run) -> None:
+    plain = at(pocket, clip)
+    patched = at(pocket, clip, Edit.patch(SITE, other))
+    assert torch.equal(patched[:60], other[SITE])
+    assert torch.equal(patched[60:], plain[60:])
+
+
+@pytest.mark.parametrize("offset", [-20, 0, 13])
+def test_a_patch_may_be_moved_and_limited(offset: int, pocket: oto.SpeechModel, clip: oto.Clip, other: Run) -> None:
+    plain = at(pocket, clip)
+    patched = at(pocket, clip, Edit.patch(SITE, other, offset=offset, frames=(10, 55), units=[0, 127]))
+    expected = plain.clone()
+    for frame in range(10, 55):
+        if 0 <= frame + offset < 60:
+            expected[frame, [0, 127]] = other[SITE][frame + offset, [0, 127]]
+    assert torch.equal(patched, expected)
+    assert not torch.equal(patched, plain)
+
+
+def test_a_head_is_patched_from_a_run_of_all_heads(pocket: oto.SpeechModel, clip: oto.Clip, other: Run) -> None:
+    site = "encoder.1.attn.z"
+    patched = at(pocket, clip, Edit.patch(f"{site}[1]", other), site=site)
+    plain = at(pocket, clip, site=site)
+    assert torch.equal(patched[:60, 32:64], other[site][:, 32:64])
+    assert torch.equal(patched[:, :32], plain[:, :32])
+    pattern = "encoder.1.attn.pattern"
+    patched = at(pocket, clip, Edit.patch(f"{pattern}[1]", other), site=pattern)
+    assert torch.equal(patched[1, :60, :60], other[pattern][1])
+    assert torch.equal(patched[[0, 2, 3]], at(pocket, clip, site=pattern)[[0, 2, 3]])
+
+
+def test_tokens_are_counted_from_the_start_of_the_prompt(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
+    site = "decoder.1.resid_post"
+    plain = pocket.run(clip, [site], text=TEXT)
+    assert [position.kind for position in plain.positions[:5]] == ["prompt"] * 4 + ["text"]
+    after = pocket.run(clip, [site], [Edit.zero(site, tokens=(4, 5))], text=TEXT)[site]
+    assert not after[4].any()
+    assert torch.equal(after[[0, 1, 2, 3, 5]], plain[site][[0, 1, 2, 3, 5]])
+
+
+def test_a_shift_moves_the_mean_of_one_class_to_that_of_another(pocket: oto.SpeechModel, mini: oto.Corpus) -> None:
+    clips = [clip for clip in mini if clip.text][:4]
+    means = class_means(pocket, clips, SITE, tier="phones")
+    label, elsewhere = sorted(means)[:2]
+    frames = [
+        at(pocket, clip)[slice(*Clock().span(item.start_s, item.end_s))]
+        for clip in clips
+        for item in clip.tiers["phones"]
+        if item.label == label
+    ]
+    assert torch.allclose(means[label], torch.cat(frames).mean(0), atol=1e-5)
+    shift = Edit.shift(SITE, means[label], means[elsewhere], alpha=1.0)
+    moved = torch.cat(frames) + (means[elsewhere] - means[label])
+    assert torch.allclose(moved.mean(0), means[elsewhere], atol=1e-5)
+    plain = at(pocket, clips[0])
+    assert torch.equal(at(pocket, clips[0], shift), plain + (means[elsewhere] - means[label]))
+
+
+def test_class_means_go_by_labels_of_clips_or_by_a_store(pocket: oto.SpeechModel, mini: oto.Corpus) -> None:
+    clips = list(mini)[:3]
+    frames = {clip.clip_id: at(pocket, clip) for clip in clips}
+    names = {clip.clip_id: "ab"[number % 2] for number, clip in enumerate(clips)}
+
+    class Store:
+        meta: ClassVar = {"clock": {"frame_s": 0.02, "offset_s": 0.0}}
+
+        def clip(self, site: str, clip_id: str) -> np.ndarray:
+            return frames[clip_id].numpy()
+
+    for source in (pocket, Store()):
+        means = class_means(source, clips, SITE, label=lambda clip: names[clip.clip_id])
+        both = torch.cat([frames[clips[0].clip_id], frames[clips[2].clip_id]])
+        assert torch.allclose(means["a"], both.mean(0), atol=1e-5)
+        assert torch.allclose(means["b"], frames[clips[1].clip_id].mean(0), atol=1e-5)
+    assert set(class_means(Store(), clips, SITE, label="speaker")) == {clip.speaker for clip in clips}
+    with pytest.raises(oto.InputError, match="label` of the clips or from a `tier"):
+        class_means(pocket, clips, SITE)
+    with pytest.raises(oto.InputError, match="tier 'chords'"):
+        class_means(pocket, clips, SITE, tier="chords")
+
+
+@pytest.fixture(scope="module")
+def basis(pocket: oto.SpeechModel) -> Dictionary:
+    return RandomBasis(SITE, pocket.dims.d_model, 200, seed=0)
+
+
+def test_splicing_replaces_activations_by_their_reconstruction(
+    pocket: oto.SpeechModel, clip: oto.Clip, basis: Dictionary
+) -> None:
+    plain = at(pocket, clip)
+    spliced = at(pocket, clip, Edit.splice(basis, time_s=(0.5, 1.0)))
+    assert torch.allclose(spliced[25:50], basis.reconstruct(plain)[25:50], atol=1e-4)
+    assert torch.equal(spliced[:25], plain[:25])
+    assert torch.equal(spliced[50:], plain[50:])
+
+    class Half:
+        """A dictionary that rebuilds half of everything."""
+
+        site = SITE
+        d_in = 128
+
+        def reconstruct(self, h: Tensor) -> Tensor:
+            return h / 2
+
+    assert torch.equal(at(pocket, clip, Edit.splice(Half())), plain / 2)
+
+
+def test_features_take_limits_and_patches_too(
+    pocket: oto.SpeechModel, clip: oto.Clip, other: Run, basis: Dictionary
+) -> None:
+    plain = at(pocket, clip)
+    feature = basis.feature(5)
+    before = basis.feature_values(plain, [5])
+    for edit, expected in (
+        (feature.limit(high=0.1), before.clamp(max=0.1)),
+        (feature.patch(other), torch.cat([basis.feature_values(other[SITE], [5]), before[60:]])),
+        (feature.scale(3.0, frames=(0, 10)), torch.cat([before[:10] * 3, before[10:]])),
+    ):
+        after = at(pocket, clip, edit)
+        change = (expected - before) * feature.direction
+        assert torch.allclose(after - plain, change, atol=1e-4)
+        assert change.any()
+
+
+def test_edits_without_tensors_travel_as_json(basis: Dictionary) -> None:
+    edits = [
+        Edit.zero("encoder.1.attn.z[2]"),
+        Edit.scale("decoder.1.mlp.post", -1.5, units=[3, 4], tokens=(4, 6)),
+        Edit.limit("mel", low=-0.5, time_s=(0.25, 1.0)),
+        Edit.band("encoder.1.attn", 12),
+        Edit.zero("decoder.2.cross.pattern[1]", keys_s=(0.5, 1.0)),
+        basis.feature(5).clamp(4.0, frames=(3, 9)),
+        Edit.splice(basis),
+    ]
+    for edit in edits:
+        written = json.loads(json.dumps(edit.to_json()))
+        back = Edit.from_json(written, {basis.name: basis}.__getitem__)
+        assert back.to_json() == edit.to_json()
+        assert all(getattr(back, field.name) == getattr(edit, field.name) for field in fields(Edit))
+    with pytest.raises(oto.InputError, match="cannot be written as JSON"):
+        Edit.add("mel", torch.ones(80)).to_json()
+    with pytest.raises(oto.InputError, match="no setting 'factor'"):
+        Edit.from_json({"site": "mel", "op": "scale", "factor": 2})
+    with pytest.raises(oto.InputError, match="An edit needs a site"):
+        Edit.from_json({"op": "scale"})
+    with pytest.raises(oto.InputError, match="how to open it"):
+        Edit.from_json(edits[-1].to_json())

@@ -25,17 +25,17 @@ def clip(mini: oto.Corpus) -> oto.Clip:
 @pytest.fixture(scope="module")
 def plain(pocket: oto.SpeechModel, clip: oto.Clip) -> Run:
     """Every site without edits."""
-    return pocket.run(clip, SITES, text=TEXT)
+    return pocket.run(clip, SITES, text=TEXT, language="en")
 
 
 @pytest.fixture(scope="module")
 def untouched(pocket: oto.SpeechModel, clip: oto.Clip) -> Run:
     """What comes out when nobody looks at anything before it."""
-    return pocket.run(clip, ["encoder.ln_post", "logits"], text=TEXT)
+    return pocket.run(clip, ["encoder.ln_post", "logits"], text=TEXT, language="en")
 
 
 def edited(model: oto.SpeechModel, clip: oto.Clip, *edits: Edit, read: list[str] = SITES) -> Run:
-    return model.run(clip, read, edits, text=TEXT)
+    return model.run(clip, read, edits, text=TEXT, language="en")
 
 
 def parents() -> dict[str, list[str]]:
@@ -186,9 +186,9 @@ def test_edits_act_in_the_given_order(site: str, pocket: oto.SpeechModel, clip: 
 def test_a_sweep_equals_its_runs_one_by_one(site: str, pocket: oto.SpeechModel, clip: oto.Clip) -> None:
     read = ["encoder.0.attn.pattern[1]", site, "encoder.ln_post", "logits"]
     sweep = [[Edit.scale(site, 0.5)], [], [Edit.zero(site), Edit.add("encoder.2.mlp.post", 0.3)]]
-    together = pocket.run_each(clip, read, sweep, text=TEXT)
+    together = pocket.run_each(clip, read, sweep, text=TEXT, language="en")
     for edits, run in zip(sweep, together, strict=True):
-        alone = pocket.run(clip, read, edits, text=TEXT)
+        alone = pocket.run(clip, read, edits, text=TEXT, language="en")
         assert list(run) == list(alone)
         for name in read:
             assert torch.allclose(run[name], alone[name], atol=1e-4, rtol=1e-5)

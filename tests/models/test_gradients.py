@@ -49,7 +49,7 @@ def wavy(x: Tensor) -> Tensor:
 def test_gradients_equal_finite_differences(
     site: str, of: str, at: tuple[int, ...], precise: oto.SpeechModel, clip: oto.Clip
 ) -> None:
-    found = precise.gradients(clip, (of, wavy), [site], text=TEXT)
+    found = precise.gradients(clip, (of, wavy), [site], text=TEXT, language="en")
     assert found.gradients[site].dtype == torch.float64
     assert found.gradients[site].shape == found.values[site].shape
 
@@ -57,7 +57,7 @@ def test_gradients_equal_finite_differences(
         head = f"[{at[0]}]" if len(at) == 3 else ""
         rows = {"tokens": (at[-2], at[-2] + 1)} if of.startswith("decoder") else {"frames": (at[-2], at[-2] + 1)}
         edit = Edit.add(site + head, by, units=[at[-1]], **rows)
-        return precise.gradients(clip, (of, wavy), [of], edits=[edit], text=TEXT).value
+        return precise.gradients(clip, (of, wavy), [of], edits=[edit], text=TEXT, language="en").value
 
     step = 1e-4
     slope = (nudged(step) - nudged(-step)) / (2 * step)
@@ -70,7 +70,7 @@ def test_gradients_of_all_patterns_equal_those_of_eager_attention(pocket: oto.Sp
         pocket.folder, attn_implementation="eager", dtype=torch.float32
     ).eval()
     window = pocket.windows(clip)[0]
-    positions = pocket.run(clip, ["decoder.embed"], text=TEXT).positions
+    positions = pocket.run(clip, ["decoder.embed"], text=TEXT, language="en").positions
     ids = torch.tensor([[position.id for position in positions]])
     out = theirs(input_features=window.input[None], decoder_input_ids=ids, output_attentions=True)
     maps = [*out.encoder_attentions, *out.decoder_attentions, *out.cross_attentions]
@@ -79,7 +79,7 @@ def test_gradients_of_all_patterns_equal_those_of_eager_attention(pocket: oto.Sp
     n = pocket.dims.n_layers
     sites = [f"encoder.{i}.attn.pattern" for i in range(n)]
     sites += [f"decoder.{i}.attn.pattern" for i in range(n)] + [f"decoder.{i}.cross.pattern" for i in range(n)]
-    found = pocket.gradients(clip, ("logits", wavy), sites, text=TEXT)
+    found = pocket.gradients(clip, ("logits", wavy), sites, text=TEXT, language="en")
     for site, theirs_here in zip(sites, expected, strict=True):
         ours = found.gradients[site]
         there = theirs_here[0, :, : ours.shape[1], : ours.shape[2]]
@@ -124,10 +124,10 @@ def test_edits_come_before_the_gradient(pocket: oto.SpeechModel, clip: oto.Clip)
 
 
 def test_gradients_leave_nothing_behind(pocket: oto.SpeechModel, clip: oto.Clip) -> None:
-    before = pocket.run(clip, ["logits"], text=TEXT)["logits"]
-    pocket.gradients(clip, "logits", ["encoder.0.resid_pre"], text=TEXT)
+    before = pocket.run(clip, ["logits"], text=TEXT, language="en")["logits"]
+    pocket.gradients(clip, "logits", ["encoder.0.resid_pre"], text=TEXT, language="en")
     assert all(weight.grad is None and not weight.requires_grad for weight in pocket.module.parameters())
-    after = pocket.run(clip, ["logits"], text=TEXT)["logits"]
+    after = pocket.run(clip, ["logits"], text=TEXT, language="en")["logits"]
     assert torch.equal(before, after)
     assert not after.requires_grad
 

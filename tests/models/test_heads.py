@@ -27,7 +27,7 @@ def found(pocket: oto.SpeechModel, clips: list[oto.Clip]) -> HeadStatistics:
 def maps(model: oto.SpeechModel, clip: oto.Clip, site: str) -> tuple[Tensor, int]:
     """A whole map, padding included, and how many frames the clip fills."""
     window = model.windows(clip)[0]
-    positions = model.run(clip, ["decoder.embed"], text=TEXT).positions
+    positions = model.run(clip, ["decoder.embed"], text=TEXT, language="en").positions
     ids = torch.tensor([[position.id for position in positions]])
     return model.encode(window.input[None], [site], ids=ids)[site][0].double(), window.n_frames
 

@@ -58,6 +58,8 @@ def run_each(
     language: str | None,
 ) -> list[Run]:
     """Run the clip once for each list of edits; lists share one forward pass (see `SpeechModel.run_each`)."""
+    for edits in sweep:
+        bind_edits(edits, model.dims)  # refuses before the clip is opened
     bound = [bind_edits(edits, model.dims, clip.duration_s) for edits in sweep]
     windows = model.windows(clip)
     maps = [site for site in sites if site.is_map]
@@ -186,6 +188,9 @@ def tokens_read(
         return [[[] for _ in windows] for _ in sweep]
     if text is not None:
         _check_one_window(model, clip, windows, "a forced text")
+        if language is None and model.rules.needs_language():
+            heard = model.transcribe_each(clip, sweep, max_tokens=1)
+            return [model._tokens(windows, text, transcript.language) for transcript in heard]
         return [model._tokens(windows, text, language)] * len(sweep)
     written = model.transcribe_each(clip, sweep, language=language)
     return [model._tokens(windows, transcript, language) for transcript in written]

@@ -143,7 +143,7 @@ def _key_clock(site: Site, dims: Dims) -> Clock | None:
 
 def _check_op(edit: Edit, site: Site) -> None:
     if edit.op == "band" and not (site.kind == "attn.scores"):
-        raise InputError(f"A band limits attention between positions of one kind, e.g. encoder.2.attn, not {site}.")
+        raise InputError(f"A band limits attention between positions of one kind, as in encoder.2.attn, not at {site}.")
     if site.is_map and edit.op in ("resample", "splice", "mean"):
         raise InputError(f"{site} is an attention map, which {edit.op!r} does not fit; use the head's z instead.")
     if site.is_map and edit.offset:
