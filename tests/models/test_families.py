@@ -275,6 +275,27 @@ def test_checkpoints_that_cannot_be_read_are_refused_with_the_reason(
         oto.load_model(folder)
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2-base", "wavlm-large"])
+def test_gradients_are_those_of_hugging_face(tmp_path: Path, kind: str) -> None:
+    """Through relative positions and their gates, too."""
+    folder = save_checkpoint(tmp_path, KINDS[kind])
+    model, theirs = oto.load_model(folder), plain(folder)
+    clip = oto.Clip.from_samples(sound(12000)[0].numpy(), 16000)
+    found = model.gradients(clip, of=("logits", lambda rows: (rows**2).mean()), wrt=["encoder.features"])
+    caught: list[Tensor] = []
+    projection = theirs.base_model.feature_projection.projection
+    projection.register_forward_hook(lambda part, given, output: (output.retain_grad(), caught.append(output))[1])
+    (theirs(model.windows(clip)[0].input[None]).logits ** 2).mean().backward()
+    slope = found.gradients["encoder.features"]
+    torch.testing.assert_close(slope, caught[0].grad[0], atol=1e-4 * float(slope.abs().max()), rtol=1e-3)
+
+
+def test_a_text_cannot_be_forced_where_no_decoder_reads(one_of_each_norm: oto.SpeechModel) -> None:
+    clip = oto.Clip.from_samples(sound(12000)[0].numpy(), 16000)
+    with pytest.raises(oto.InputError, match="no text decoder"):
+        one_of_each_norm.run(clip, ["logits"], text="seven")
+
+
 def test_random_weights_keep_the_architecture(one_of_each_norm: oto.SpeechModel) -> None:
     control = one_of_each_norm.random_weights(3)
     samples = sound(12000)

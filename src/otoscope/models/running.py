@@ -184,6 +184,8 @@ def tokens_read(
     language: str | None,
 ) -> list[list[list[Position]]]:
     """For each list of edits, the tokens that the decoder reads in each window; none where it need not run."""
+    if "decoder" not in model.dims.traits and (text is not None or language is not None):
+        raise InputError(f"{model.name} has no text decoder that could be forced; leave out the text and the language.")
     if "decoder" not in model.dims.traits or not any(site.needs_text(model.dims) for site in sites):
         return [[[] for _ in windows] for _ in sweep]
     if text is not None:
