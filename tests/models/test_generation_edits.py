@@ -11,7 +11,7 @@ from torch import Tensor
 import otoscope as oto
 from otoscope.models import Edit, untrained_model
 from otoscope.models.edits import bind_edits
-from otoscope.models.generation import DecodingOptions, RowEdits, Steps, WindowDecoder
+from otoscope.models.generation import RowEdits, Steps
 from otoscope.models.generation.beam import search
 from otoscope.models.generation.choosing import Hypothesis, choose
 from otoscope.models.generation.token_rules import TokenRules
