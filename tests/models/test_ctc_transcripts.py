@@ -235,6 +235,15 @@ def test_letters_of_several_characters_and_of_either_case_are_found(tmp_path: Pa
     assert ours.special_ids == {0, 1}
 
 
+@pytest.mark.parametrize("name", ["Wav2Vec2CTCTokenizer", "Wav2Vec2Tokenizer", None])
+def test_tokens_that_a_fine_tune_added_are_known(tmp_path: Path, name: str | None) -> None:
+    """Their vocabulary ends before the marks of a sentence; old ones name their tokenizer otherwise, or not at all."""
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"<s>": 3, "</s>": 4}))
+    ours = tokenizer_of(tmp_path, {"a": 0, "|": 1, "[PAD]": 2}, pad_token="[PAD]", tokenizer_class=name)
+    assert (ours.blank, ours.special_ids) == (2, {2, 3, 4})
+    assert ours.decode([0, 3, 1, 0], skip_special=True) == "a a"
+
+
 def test_the_vocabulary_of_one_language_is_taken_when_it_is_named(tmp_path: Path) -> None:
     nested = {"eng": {"<pad>": 0, "|": 1, "e": 2}, "deu": {"<pad>": 0, "|": 1, "ß": 2}}
     assert tokenizer_of(tmp_path / "named", nested, target_lang="deu").encode("ß") == [2]

@@ -58,7 +58,7 @@ class LetterTokenizer:
             vocabulary.setdefault(token, number)
         special = {name: _content(settings.get(name) or usual) for name, usual in _SPECIAL.items()}
         blank = special["pad_token"]
-        if "CTC" not in kind or blank not in vocabulary:
+        if not ("CTC" in kind or kind.startswith("Wav2Vec2")) or blank not in vocabulary:
             return None
         phones = "Phoneme" in kind
         return cls(
