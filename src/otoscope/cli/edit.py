@@ -24,11 +24,14 @@ from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     from otoscope.models import Edit, Transcript
+    from otoscope.models.edits import Where
     from otoscope.workspace import Workspace
 
-TARGETS = ("--feature", "--site")
-WITH_VALUE = ("--scale", "--add", "--clamp")
-DETAILS = (*WITH_VALUE, "--zero", "--units", "--time")
+TARGETS = ("--feature", "--site", "--head", "--splice")
+ALONE = {"--head": "knock_out", "--splice": "splice"}
+"""Targets that say already what happens to them."""
+OPERATIONS = ("--zero", "--scale", "--add", "--clamp", "--limit", "--band")
+PLACES = ("--units", "--time", "--tokens", "--keys")
 
 
 @dataclass
@@ -36,9 +39,10 @@ class Change:
     """One edit as it stands on the command line: a target, what to do with it, and where."""
 
     target: tuple[str, str]
-    op: tuple[str, float] | None = None
-    units: tuple[int, ...] | None = None
-    time_s: tuple[float, float] | None = None
+    op: str | None = None
+    value: float = 0.0
+    bounds: tuple[float | None, float | None] = (None, None)
+    where: Where = field(default_factory=dict)  # type: ignore[assignment]
     words: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -56,6 +60,16 @@ def run(
         list[str] | None,
         typer.Option("--site", "-s", metavar="SITE", help="A site, e.g. encoder.2.mlp.post; repeatable."),
     ] = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head", metavar="HEAD", help="Knock out an attention head, e.g. decoder.1.cross[2]; repeatable."
+        ),
+    ] = None,
+    splice: Annotated[
+        list[str] | None,
+        typer.Option("--splice", metavar="DICTIONARY", help="Put in a dictionary's reconstruction; repeatable."),
+    ] = None,
     scale: Annotated[
         list[float] | None, typer.Option("--scale", metavar="FACTOR", help="Multiply it (0 switches a feature off).")
     ] = None,
@@ -64,11 +78,26 @@ def run(
         list[float] | None, typer.Option("--clamp", metavar="VALUE", help="Set it to a value everywhere.")
     ] = None,
     add: Annotated[list[float] | None, typer.Option("--add", metavar="VALUE", help="Add a value.")] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option("--limit", metavar="LOW,HIGH", help="Keep it within bounds, e.g. 0, or 0,1.5.")
+    ] = None,
+    band: Annotated[
+        list[int] | None,
+        typer.Option("--band", metavar="K", help="Of --site encoder.2.attn: attend at most K positions away."),
+    ] = None,
     units: Annotated[
         list[str] | None, typer.Option("--units", metavar="LIST", help="Only these units of the site, e.g. 3,17.")
     ] = None,
     time: Annotated[
         list[str] | None, typer.Option("--time", metavar="SPAN", help="Only between these seconds, e.g. 0.5-1.2.")
+    ] = None,
+    tokens: Annotated[
+        list[str] | None,
+        typer.Option("--tokens", metavar="SPAN", help="Only at these tokens of the decoder's input, e.g. 4-6."),
+    ] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option("--keys", metavar="SPAN", help="Of attention maps: only keys between these seconds."),
     ] = None,
     model: ModelOption = None,
     workspace: WorkspaceOption = None,
@@ -78,11 +107,11 @@ def run(
 ) -> None:
     """Change features while the model listens; compare the text.
 
-    Each --feature or --site begins an edit; the options after it say what to do with it.
+    Each --feature, --site, --head or --splice begins an edit; the options after it say what to do with it and where.
 
-    The rest of the activation, the reconstruction error included, stays as it was.
+    When a feature is edited, the rest of the activation, the reconstruction error included, stays as it was.
     """
-    del feature, site, scale, zero, clamp, add, units, time  # parsed in order, below
+    del feature, site, scale, zero, clamp, add, units, time, head, splice, limit, band, tokens, keys  # parsed below
     changes = parse_changes(ctx.find_root().obj["words"])
     folder = workspace_if_any(workspace)
     edits = [make_edit(change, folder) for change in changes]
@@ -117,7 +146,7 @@ def parse_changes(words: Sequence[str]) -> list[Change]:
     early: list[tuple[str, str]] = []
     for name, value in _pairs(words):
         if name in TARGETS:
-            found.append(Change((name, value)))
+            found.append(Change((name, value), ALONE.get(name)))
             for item in early:
                 _apply(found[-1], *item)
             early.clear()
@@ -145,7 +174,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
         name = short.get(name, name)
         if name == "--zero":
             pairs.append((name, ""))
-        elif name in TARGETS or name in DETAILS:
+        elif name in (*TARGETS, *OPERATIONS, *PLACES):
             pairs.append((name, value if equals else rest.pop(0) if rest else ""))
     return pairs
 
@@ -153,13 +182,22 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 def _apply(change: Change, name: str, value: str) -> None:
     change.words.append(f"{name} {value}".strip())
     if name == "--units":
-        change.units = _units(value)
+        change.where["units"] = _units(value)
     elif name == "--time":
-        change.time_s = _span(value)
+        change.where["time_s"] = _span(value, name)
+    elif name == "--keys":
+        change.where["keys_s"] = _span(value, name)
+    elif name == "--tokens":
+        first, stop = _span(value, name)
+        change.where["tokens"] = (int(first), int(stop))
     elif change.op is not None:
-        raise InputError(f"{change} has two operations; give each its own --feature or --site.")
+        raise InputError(f"{change} has two operations; give each its own target, such as --feature or --site.")
     else:
-        change.op = (name.removeprefix("--"), float(value) if value else 0.0)
+        change.op = name.removeprefix("--")
+        if name == "--limit":
+            change.bounds = _bounds(value)
+        else:
+            change.value = float(value) if value else 0.0
 
 
 def _units(text: str) -> tuple[int, ...]:
@@ -169,14 +207,26 @@ def _units(text: str) -> tuple[int, ...]:
         raise InputError(f"--units {text!r} is not a list of unit numbers; write for example 3,17.") from None
 
 
-def _span(text: str) -> tuple[float, float]:
+def _bounds(text: str) -> tuple[float | None, float | None]:
+    low, comma, high = text.partition(",")
+    try:
+        bounds = (float(low) if low.strip() else None, float(high) if high.strip() else None)
+    except ValueError:
+        comma = ""
+    if not comma:
+        raise InputError(f"--limit {text!r} is not LOW,HIGH; write for example 0,1.5 or, without an upper bound, 0,.")
+    return bounds
+
+
+def _span(text: str, name: str) -> tuple[float, float]:
+    what, example, number = ("tokens", "4-6", int) if name == "--tokens" else ("seconds", "0.5-1.2", float)
     start, _, end = text.partition("-")
     try:
-        span = float(start), float(end)
+        span: tuple[float, float] = number(start), number(end)
     except ValueError:
-        span = (0.0, 0.0)
+        span = (0, 0)
     if not 0 <= span[0] < span[1]:
-        raise InputError(f"--time {text!r} is not a span of seconds; write for example 0.5-1.2.")
+        raise InputError(f"{name} {text!r} is not a span of {what}; write for example {example}.")
     return span
 
 
@@ -189,24 +239,42 @@ def make_edit(change: Change, workspace: Workspace | None) -> Edit:
     from otoscope.models import Edit
 
     assert change.op is not None
-    (kind, name), (op, value) = change.target, change.op
-    if kind == "--site":
-        if op == "zero":
-            return Edit.zero(name, units=change.units, time_s=change.time_s)
-        if op == "add":
-            return Edit.add(name, value, units=change.units, time_s=change.time_s)
-        make = Edit.scale if op == "scale" else Edit.clamp
-        return make(name, value, units=change.units, time_s=change.time_s)
-    if change.units is not None:
-        raise InputError(f"{change}: --units belongs to a --site; a feature has no units.")
+    (kind, name), (low, high) = change.target, change.bounds
+    if kind == "--head":
+        return Edit.knock_out(name, **change.where)
+    if kind == "--splice":
+        from otoscope.workspace import Workspace
+
+        return Edit.splice((workspace or Workspace.open()).dictionary(name), **change.where)
+    if kind == "--feature":
+        return _feature_edit(change, name, workspace)
+    if change.op == "band":
+        return Edit.band(name, int(change.value), **change.where)
+    if change.op == "limit":
+        return Edit.limit(name, low=low, high=high, **change.where)
+    if change.op == "zero":
+        return Edit.zero(name, **change.where)
+    if change.op == "add":
+        return Edit.add(name, change.value, **change.where)
+    make = Edit.scale if change.op == "scale" else Edit.clamp
+    return make(name, change.value, **change.where)
+
+
+def _feature_edit(change: Change, name: str, workspace: Workspace | None) -> Edit:
     from otoscope.workspace import Address, Workspace
 
+    if "units" in change.where:
+        raise InputError(f"{change}: --units belongs to a --site; a feature has no units.")
     address = Address.parse(name)
-    dictionary = (workspace or Workspace.open()).dictionary(address.dictionary)
-    feature = dictionary.feature(address.index)
-    if op == "zero":
-        return feature.zero(time_s=change.time_s)
-    return {"scale": feature.scale, "add": feature.add, "clamp": feature.clamp}[op](value, time_s=change.time_s)
+    feature = (workspace or Workspace.open()).dictionary(address.dictionary).feature(address.index)
+    if change.op == "zero":
+        return feature.zero(**change.where)
+    if change.op == "limit":
+        return feature.limit(low=change.bounds[0], high=change.bounds[1], **change.where)
+    if change.op == "band":
+        raise InputError(f"{change}: --band limits attention; a feature has none.")
+    make = feature.scale if change.op == "scale" else feature.add if change.op == "add" else feature.clamp
+    return make(change.value, **change.where)
 
 
 def compare(base: Transcript, edited: Transcript, forced: Sequence[float]) -> list[dict[str, Any]]:
