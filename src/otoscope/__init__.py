@@ -14,6 +14,7 @@ _HOME = {
     "Corpus": "otoscope.audio",
     "corpus": "otoscope.audio",
     "log_mel": "otoscope.audio",
+    "download": "otoscope.audio.downloads",
     # models: sites, runs, edits
     "load_model": "otoscope.models",
     "SpeechModel": "otoscope.models",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from otoscope.audio import Interval as Interval
     from otoscope.audio import corpus as corpus
     from otoscope.audio import log_mel as log_mel
+    from otoscope.audio.downloads import download as download
     from otoscope.dictionaries import Dictionary as Dictionary
     from otoscope.dictionaries import Neurons as Neurons
     from otoscope.dictionaries import RandomBasis as RandomBasis
