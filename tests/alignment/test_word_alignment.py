@@ -12,6 +12,7 @@ from conftest import Voices
 import otoscope as oto
 from otoscope.alignment import HeadChoice, align_words, boundary_report, choose_heads, uniform_tier
 from otoscope.alignment.heads import heads_of, score_heads
+from otoscope.alignment.loudness import loud_frames
 from otoscope.errors import InputError
 from otoscope.models import untrained_model
 
@@ -45,8 +46,10 @@ def test_words_lie_nearer_to_their_times_than_by_chance_and_random_weights_do_no
         found = [align_words(model, clip, heads=choice.heads).words for clip in voices.test]
         return boundary_report(found, known).within[100]
 
+    heard_s = [np.flatnonzero(loud_frames(clip)) * 0.01 for clip in voices.test]
     even = [
-        uniform_tier([w.label for w in tier], clip.duration_s) for tier, clip in zip(known, voices.test, strict=True)
+        uniform_tier([word.label for word in tier], float(span_s[-1]), float(span_s[0]))
+        for tier, span_s in zip(known, heard_s, strict=True)
     ]
     chance = boundary_report(even, known).within[100]
     assert share(pocket) > chance + 0.2

@@ -13,9 +13,10 @@ from otoscope.alignment.classifier import FitSettings, Frames, Weights, fit_gaus
 from otoscope.alignment.inventory import SILENCE, SPOKEN_NOISE, base_intervals, guess_alphabet
 from otoscope.alignment.lattice import Lattice
 from otoscope.alignment.lexicon import Lexicon
+from otoscope.alignment.loudness import loud_frames
 from otoscope.alignment.phone_model import PhoneModel, PhoneModelSettings
 from otoscope.alignment.phones import lattice_of, pronunciations
-from otoscope.audio import Clip, Interval, log_mel
+from otoscope.audio import Clip, Interval
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.progress import ProgressReport, track
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 _NONE = torch.zeros(0)
 _NARROW = (-3, 0, 3)
 _GAUSSIAN_ROUNDS = 8
-_PAUSE_DB = 35.0
-"""Flat start: sound this much below the loudest is taken for a pause."""
 
 
 def fit_phone_model(
@@ -180,10 +179,7 @@ def frame_labels(tier: Sequence[Interval], n_frames: int, model: PhoneModel) -> 
 
 def spread(clip: Clip, words: Sequence[Sequence[str]]) -> list[Interval]:
     """Return the phones of the words spread evenly over the frames of a clip that are not quiet."""
-    samples = clip.samples()
-    mel = log_mel(samples, pad_to_samples=max(len(samples), 400))
-    level_db = 10 * (4 * mel.numpy() - 4).max(0)
-    loud = np.flatnonzero(level_db > level_db.max() - _PAUSE_DB)
+    loud = np.flatnonzero(loud_frames(clip))
     phones = [phone for word in words for phone in word]
     cuts = np.linspace(0, len(loud), len(phones) + 1)
     edges_s = loud[np.minimum(cuts.astype(np.int64), len(loud) - 1)] * 0.01

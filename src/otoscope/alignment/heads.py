@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from otoscope.alignment.lexicon import plain_word
 from otoscope.alignment.words import language_of
-from otoscope.audio import Clip, Interval
+from otoscope.audio import Clip
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -171,20 +170,27 @@ def _maps(model: SpeechModel, clip: Clip, heads: Sequence[Head]) -> tuple[torch.
 
 
 def _errors_s(maps: tuple[torch.Tensor, list[int]], heads: Sequence[int], clip: Clip, model: SpeechModel) -> np.ndarray:
-    """The absolute error of each word's start and end, in seconds, by the mean of some heads' maps."""
+    """The absolute error of each word's start and end, in seconds, by the mean of some heads' maps.
+
+    The first start and the last end are left out: `align_words` finds them by the pauses around the speech.
+    """
     from otoscope.models.generation import dtw
 
     matrices, lengths = maps
     rows, columns = dtw(-matrices[list(heads)].mean(0).double().numpy())
     times_s = columns[np.diff(rows, prepend=-1) > 0] * model.clock.frame_s
-    edges = np.cumsum([0, *lengths])
+    edges_s = times_s[np.cumsum([0, *lengths])]
     known = [each for each in clip.tier("words") if plain_word(each.label)]
+    inner = max(0, 2 * len(known) - 2)
     if len(known) != len(lengths):
-        return np.full(2 * len(known), _WORST_S)
-    spans = [Interval(times_s[a], times_s[b], "") for a, b in pairwise(edges)]
-    return np.abs([x for a, b in zip(spans, known, strict=True) for x in (a.start_s - b.start_s, a.end_s - b.end_s)])
+        return np.full(inner, _WORST_S)
+    found = np.stack([edges_s[:-1], edges_s[1:]], 1).ravel()
+    errors: np.ndarray = np.abs(found - [edge for each in known for edge in (each.start_s, each.end_s)])[1:-1]
+    return errors
 
 
 def _score(heads: tuple[Head, ...], errors_s: Sequence[np.ndarray]) -> HeadScore:
     every = np.concatenate(errors_s)
+    if not len(every):
+        raise InputError("No clip has two words or more, so there is no boundary to measure heads by.")
     return HeadScore(heads, float(np.minimum(every, _WORST_S).mean() * 1000), float((every <= 0.05 + 1e-9).mean()))

@@ -144,7 +144,7 @@ def _pairs(predicted: Tier, reference: Tier, fold: Callable[[str], str]) -> dict
     return found
 
 
-def uniform_tier(labels: Sequence[str], duration_s: float) -> tuple[Interval, ...]:
-    """The control: the labels spread evenly over the clip, each as long as the others."""
-    edges_s = np.linspace(0.0, duration_s, len(labels) + 1)
+def uniform_tier(labels: Sequence[str], end_s: float, start_s: float = 0.0) -> tuple[Interval, ...]:
+    """The control: the labels spread evenly over the clip (or the speech in it), each as long as the others."""
+    edges_s = np.linspace(start_s, end_s, len(labels) + 1)
     return tuple(Interval(float(a), float(b), label) for a, b, label in zip(edges_s, edges_s[1:], labels, strict=False))

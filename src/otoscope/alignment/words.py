@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from otoscope.alignment.alignment import Alignment
 from otoscope.alignment.lexicon import plain_word, words_of
+from otoscope.alignment.loudness import out_of_pauses
 from otoscope.audio import Clip, Interval
 from otoscope.errors import InputError, OtoscopeError
 
@@ -29,7 +30,8 @@ def align_words(
     """Align a clip with its text (`text`, else the clip's own, else what the model writes) by cross-attention.
 
     `heads` are decoder heads `(layer, head)`; without them, those that the checkpoint names (see `choose_heads` for
-    better ones). Times come in steps of 0.02 s. The words of a clip longer than a window go to the windows in which
+    better ones). Times come in steps of 0.02 s; words that reach into a pause are cut off where the sound begins or
+    ends, which the attention does not tell. The words of a clip longer than a window go to the windows in which
     the model itself writes them. The margin is the mean log-probability of a word, given the sound and the words
     before.
 
@@ -49,7 +51,7 @@ def align_words(
     duration_s = clip.duration_s
     tier = [Interval(min(a, duration_s), min(max(a, b), duration_s), plain_word(word)) for word, a, b, _ in spans]
     probabilities = [max(p, 1e-10) for *_, p in spans]
-    return Alignment(tuple(tier), margin=sum(map(math.log, probabilities)) / len(probabilities))
+    return Alignment(tuple(out_of_pauses(tier, clip)), margin=sum(map(math.log, probabilities)) / len(probabilities))
 
 
 def language_of(model: SpeechModel, clip: Clip) -> str | None:
