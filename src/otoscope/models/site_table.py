@@ -85,7 +85,7 @@ class SiteKind:
         return REASONS[self.needs] if self.needs and self.needs not in dims.traits else ""
 
 
-_SPEECH_PREFIXES = ("", "wav2vec2.", "hubert.", "wavlm.")
+_SPEECH_PREFIXES = ("", "wav2vec2.", "hubert.", "wavlm.", "unispeech_sat.", "data2vec_audio.")
 
 
 def _block(
