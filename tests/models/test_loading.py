@@ -129,6 +129,17 @@ def test_a_loaded_model_does_not_change_with_its_file(kind: str, dtype: str, cop
         assert weight.any() or name.endswith("bias"), name
 
 
+def test_quantised_weights_are_refused_not_taken_for_numbers(copy: Path) -> None:
+    weights = load_file(copy / "model.safetensors")
+    name = "model.encoder.layers.1.fc1.weight"
+    rewrite(copy, weights | {name: torch.ones(512, 128, dtype=torch.int8)})
+    with pytest.raises(oto.InputError, match=r"quantised \(.*fc1.weight is stored as int8\)"):
+        oto.load_model(copy)
+    rewrite(copy, weights | {name: torch.ones(512, 128, dtype=torch.float8_e4m3fn)})
+    with pytest.raises(oto.InputError, match=r"stores .* as F8_E4M3; give a checkpoint of 16 or 32 bits"):
+        oto.load_model(copy)
+
+
 def logits(model: oto.SpeechModel) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     mel = torch.randn(1, 80, 600, generator=generator)

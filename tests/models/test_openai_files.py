@@ -234,6 +234,7 @@ def test_files_of_other_programs_are_refused_with_the_way_to_a_usable_one(name: 
         ({"config.json": '{"model_type": "whisper"}', "flax_model.msgpack": ""}, "Flax"),
         ({"config.json": '{"model_type": "whisper"}', "tf_model.h5": ""}, "TensorFlow"),
         ({"config.json": '{"n_mels": 80}', "weights.npz": ""}, "MLX"),
+        ({"adapter_config.json": "{}", "adapter_model.safetensors": ""}, "PEFT.*merge"),
     ],
 )
 def test_folders_of_other_programs_are_refused_likewise(members: dict[str, str], reason: str, tmp_path: Path) -> None:

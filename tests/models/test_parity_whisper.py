@@ -233,6 +233,9 @@ def test_a_file_of_openai_whisper_and_a_folder_of_hugging_face_are_the_same_mode
     again = from_file.encode(twins.mel, names, ids=twins.ids)
     assert from_file.dims == twins.ours.dims
     assert [name for name in names if not torch.equal(ours[name], again[name])] == []
+    assert from_file.tokenizer is not None
+    assert twins.ours.tokenizer is not None, "a fine-tune without tokenizer files has that of all models of its size"
+    assert from_file.tokenizer.vocabulary == twins.ours.tokenizer.vocabulary
     assert from_file.weights_hash == oto.load_model(twins.file, dtype="bfloat16").weights_hash
     assert from_file.weights_hash != twins.ours.weights_hash
 

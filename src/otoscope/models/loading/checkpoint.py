@@ -163,10 +163,10 @@ def build(family: Family, config: Config) -> tuple[Dims, nn.Module]:
 def load_weights(
     module: nn.Module, family: Family, weights: Iterable[tuple[str, Tensor]], dtype: torch.dtype, where: str
 ) -> None:
-    """Put a checkpoint's weights into a network made by `build`.
+    """Put a checkpoint's weights, one after another, into a network made by `build`.
 
     Raises:
-        InputError: weights are missing, have another shape, or belong to blocks the network does not have.
+        InputError: weights are missing, quantised, of another shape, or of blocks the network does not have.
     """
     wanted = module.state_dict()
     state: dict[str, Tensor] = {}
@@ -175,6 +175,11 @@ def load_weights(
     for theirs, value in weights:
         name = family.rename(theirs)
         stored[name] = theirs
+        if name in wanted and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise InputError(
+                f"The checkpoint in {where} is quantised ({theirs} is stored as {kind}); give the one it was made from."
+            )
         if name in wanted and wanted[name].shape == value.shape:
             state[name] = value.to(dtype)
         else:

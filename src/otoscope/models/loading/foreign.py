@@ -39,6 +39,11 @@ def foreign_file(path: Path) -> str | None:
 
 def foreign_folder(path: Path) -> str | None:
     """The same for a folder without weights that can be read here."""
+    if (path / "adapter_config.json").is_file():
+        return (
+            f"{path} is an adapter (PEFT), which holds changes to a model and not the model; "
+            "merge it into its base (merge_and_unload) and give the folder that save_pretrained then writes."
+        )
     what = next((kind for member, kind in _MEMBERS.items() if (path / member).is_file()), None)
     return None if what is None else _instead(path, what)
 

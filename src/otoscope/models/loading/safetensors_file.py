@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from otoscope.errors import OtoscopeError
+from otoscope.errors import InputError, OtoscopeError
 
 _DTYPES = {
     "F64": torch.float64,
@@ -35,6 +35,7 @@ class SafetensorsFile:
     """The tensors of one file: eight bytes of header length, a JSON header, then the numbers.
 
     Raises:
+        InputError: numbers of a type that no model here computes in.
         OtoscopeError: the file is damaged or cut short.
     """
 
@@ -49,6 +50,8 @@ class SafetensorsFile:
                 self._header.pop("__metadata__", None)
                 self._start = 8 + length
                 self._check(file.seek(0, 2) - self._start)
+        except InputError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OtoscopeError(f"{path} is damaged or cut short ({error}); get the file again.") from error
 
@@ -62,7 +65,7 @@ class SafetensorsFile:
     def _dtype(self, name: str) -> torch.dtype:
         stored = self._header[name]["dtype"]
         if stored not in _DTYPES:
-            raise ValueError(f"{name} is stored as {stored}, which is not supported")
+            raise InputError(f"{self.path} stores {name} as {stored}; give a checkpoint of 16 or 32 bits.")
         return _DTYPES[stored]
 
     def names(self) -> list[str]:
