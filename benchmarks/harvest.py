@@ -1,81 +1,51 @@
-"""Time the harvest of one encoder site: mel and encoder of a 30-s clip, ours and the peers' in turn.
+"""Time the harvest of encoder sites: mel and encoder of a 30-s clip, ours and the peers' in turn.
 
     python benchmarks/harvest.py [--quick]
 
 All run the same random weights of whisper-tiny's size in one process on one thread. openai-whisper and Hugging Face
-run their whole encoder, as harvesting with hooks on them does; ours stops at the site. Medians; compare ratios of
-one run, absolute times drift.
+run their whole encoder, as harvesting with hooks on them does; ours stops at the site. Times are CPU time of the
+process, so that other programs count less; medians, and medians of ratios within a round. The machine's own limit is
+measured in the same rounds: what its libraries reach on one large matrix product.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 import whisper
 from torch import Tensor
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import WhisperFeatureExtractor
+from whisper_tiny import BLOCK, FOUR_SITES, SITE, openai_model, plain_model, processor, save_checkpoint, sound
 
+import otoscope as oto
 from otoscope.audio import log_mel
-from otoscope.models import SpeechModel
-from otoscope.models.families.whisper import tap
+from otoscope.models import Dims
+from otoscope.models.arithmetic import product
 
-SITE = "encoder.2.resid_post"
-BLOCK = 2
 RESULT = Path(__file__).resolve().parent / "results" / "harvest.md"
 BASELINE = "openai-whisper"
-OPENAI_NAMES = {
-    "embed_positions.weight": "positional_embedding",
-    "layers.": "blocks.",
-    "self_attn_layer_norm": "attn_ln",
-    "self_attn.q_proj": "attn.query",
-    "self_attn.k_proj": "attn.key",
-    "self_attn.v_proj": "attn.value",
-    "self_attn.out_proj": "attn.out",
-    "final_layer_norm": "mlp_ln",
-    "fc1": "mlp.0",
-    "fc2": "mlp.2",
+_SIDE = 2048
+LIMITS = {
+    "matrix product fp32, torch": (torch.float32, torch.nn.functional.linear),
+    "matrix product fp32, otoscope's choice": (torch.float32, product),
+    "matrix product bf16, torch": (torch.bfloat16, torch.nn.functional.linear),
+    "matrix product bf16, otoscope's choice": (torch.bfloat16, product),
 }
 
 
-def plain_model() -> WhisperForConditionalGeneration:
-    """Hugging Face's model of whisper-tiny's size, with weights large enough to do something."""
-    torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(WhisperConfig()).eval()
-    with torch.no_grad():
-        for name, weight in model.model.encoder.named_parameters():
-            if weight.ndim > 1 and "embed_positions" not in name:
-                weight.normal_(0.0, weight[0].numel() ** -0.5)
-    return model
-
-
-def openai_model(plain: WhisperForConditionalGeneration) -> whisper.model.Whisper:
-    """openai-whisper's model with the same encoder."""
-    model = whisper.model.Whisper(whisper.model.ModelDimensions(80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4)).eval()
-    state = {}
-    for name, weight in plain.model.encoder.state_dict().items():
-        name = f"ln_post{name.removeprefix('layer_norm')}" if name.startswith("layer_norm") else name
-        for theirs, openai in OPENAI_NAMES.items():
-            name = name.replace(theirs, openai)
-        state[name] = weight
-    model.encoder.load_state_dict(state)
-    return model
-
-
-def contestants(samples: np.ndarray) -> tuple[dict[str, Callable[[], object]], dict[str, Tensor]]:
-    """Return what to time, and the activations of `SITE` that each of them computes."""
-    plain = plain_model()
+def contestants(folder: Path) -> tuple[dict[str, Callable[[], object]], dict[str, Tensor], Dims]:
+    """Return what to time, the activations of `SITE` that each of them computes, and the model's sizes."""
+    samples = sound(30.0, 0)
+    plain = plain_model(folder)
     openai = openai_model(plain)
     extractor = WhisperFeatureExtractor()
-    exact = SpeechModel("fp32", None, tap(copy.deepcopy(plain)), None)
-    half = SpeechModel("bf16", None, tap(copy.deepcopy(plain).to(torch.bfloat16)), None)
+    exact, half = (oto.load_model(folder, dtype=dtype) for dtype in ("float32", "bfloat16"))
 
     def run_openai() -> Tensor:
         with torch.no_grad():
@@ -86,76 +56,108 @@ def contestants(samples: np.ndarray) -> tuple[dict[str, Callable[[], object]], d
         with torch.no_grad():
             return plain.model.encoder(features).last_hidden_state
 
-    def run_ours(model: SpeechModel) -> Tensor:
+    def run_ours(model: oto.SpeechModel, sites: list[str]) -> dict[str, Tensor]:
         mel = log_mel(samples, model.dims.n_mels, pad_to_samples=model.dims.window_samples)
-        return model.encode(mel[None], [SITE])[SITE].float()
+        return model.encode(mel[None], sites)
 
     seen: dict[str, Tensor] = {}
     hook = openai.encoder.blocks[BLOCK].register_forward_hook(lambda _, args, out: seen.update({BASELINE: out}))
     run_openai()
     hook.remove()
-    seen["otoscope fp32"] = run_ours(exact)
-    seen["otoscope bf16"] = run_ours(half)
-    return {
+    seen["otoscope fp32"] = run_ours(exact, [SITE])[SITE]
+    seen["otoscope fp32, four sites"] = run_ours(exact, FOUR_SITES)[SITE]
+    seen["otoscope bf16"] = run_ours(half, [SITE])[SITE].float()
+    runs: dict[str, Callable[[], object]] = {
         BASELINE: run_openai,
         "Hugging Face, SDPA": run_hugging_face,
-        "otoscope fp32": lambda: run_ours(exact),
-        "otoscope bf16": lambda: run_ours(half),
-    }, seen
+        "otoscope fp32": lambda: run_ours(exact, [SITE]),
+        "otoscope fp32, four sites": lambda: run_ours(exact, FOUR_SITES),
+        "otoscope bf16": lambda: run_ours(half, [SITE]),
+    }
+    with torch.no_grad():
+        operands = {dtype: torch.randn(2, _SIDE, _SIDE).to(dtype) for dtype, _ in LIMITS.values()}
+    for name, (dtype, multiply) in LIMITS.items():
+        runs[name] = torch.no_grad()(lambda multiply=multiply, pair=operands[dtype]: multiply(*pair))
+    return runs, seen, exact.dims
 
 
 def measure(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return milliseconds of each contestant in each round, one after another."""
+    """Return CPU milliseconds of each contestant in each round, one after another."""
     times_ms: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
             if number:
-                times_ms[name].append(1000 * (time.perf_counter() - start))
+                times_ms[name].append(1000 * (time.process_time() - start))
     return times_ms
 
 
-def table(times_ms: dict[str, list[float]], seen: dict[str, Tensor]) -> str:
-    """Return the Markdown table: medians, ratios within each round, and errors at the site."""
+def flops(dims: Dims, n_blocks: int) -> float:
+    """Count the multiplications and additions of the encoder's matrix products up to the end of a block."""
+    t, d = dims.n_positions, dims.d_model
+    convolutions = 2 * (2 * t * 3 * dims.n_mels * d + t * 3 * d * d)
+    block = 2 * t * (4 * d * d + 2 * d * dims.d_mlp) + 4 * t * t * d
+    return convolutions + n_blocks * block
+
+
+def table(times_ms: dict[str, list[float]], seen: dict[str, Tensor], dims: Dims) -> str:
+    """Return the Markdown table: medians, ratios within each round, errors at the site, and shares of the limit."""
+    best = {name: 2 * _SIDE**3 / statistics.median(times_ms[name]) / 1e6 for name in LIMITS}
+    limit = max(best.values())
     lines = [
         f"One thread of {processor()}, torch {torch.__version__}; a 30-s clip, whisper-tiny's size, random weights,",
-        f"mel and encoder up to `{SITE}` (peers: the whole encoder); {len(times_ms[BASELINE])} rounds.",
+        f"mel and encoder up to `{SITE}` (peers: the whole encoder); CPU time, {len(times_ms[BASELINE])} rounds.",
         "",
-        "| | median ms | share of openai-whisper's time | times faster | relative error at the site |",
-        "|---|---|---|---|---|",
+        "| | median ms | share of openai-whisper's time | times faster | relative error at the site | GFLOP/s "
+        "| of the limit |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, times in times_ms.items():
+    for name in (name for name in times_ms if name not in LIMITS):
+        times = times_ms[name]
         share = statistics.median(ours / theirs for ours, theirs in zip(times, times_ms[BASELINE], strict=True))
         error = "–"
         if name in seen:
             error = f"{float((seen[name] - seen[BASELINE]).norm() / seen[BASELINE].norm()):.1e}"
-        lines.append(f"| {name} | {statistics.median(times):.0f} | {share:.2f} | {1 / share:.2f} | {error} |")
+        done = flops(dims, BLOCK + 1 if name.startswith("otoscope") else dims.n_layers)
+        rate = done / statistics.median(times) / 1e6
+        lines.append(
+            f"| {name} | {statistics.median(times):.0f} | {share:.2f} | {1 / share:.2f} | {error} | {rate:.0f} "
+            f"| {rate / limit:.2f} |"
+        )
+    needed = flops(dims, BLOCK + 1)
+    four = zip(times_ms["otoscope fp32, four sites"], times_ms["otoscope fp32"], strict=True)
+    lines += [
+        "",
+        f"Four sites in one pass take {statistics.median(a / b for a, b in four):.2f} times the time of one. "
+        f"The site needs {needed / 1e9:.1f} GFLOP, the whole encoder {flops(dims, dims.n_layers) / 1e9:.1f}; "
+        f"{_SIDE} × {_SIDE} × {_SIDE} products on this machine:",
+        "",
+        "| | GFLOP/s |",
+        "|---|---|",
+        *(f"| {name} | {rate:.0f} |" for name, rate in best.items()),
+        "",
+        f"At the limit of {limit:.0f} GFLOP/s the site's products alone would take {needed / limit / 1e6:.0f} ms.",
+    ]
     return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """Return the processor's name, with bf16 units if it has them."""
-    try:
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    name = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "a CPU")
-    return f"{name} ({'with' if 'avx512_bf16' in info or 'amx_bf16' in info else 'without'} bf16 units)"
 
 
 def main() -> None:
     """Measure, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="5 rounds instead of 25")
+    parser.add_argument(
+        "--quick", action="store_true", help="5 rounds instead of 25, and leave the written table alone"
+    )
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    samples = 0.1 * np.random.default_rng(0).standard_normal(480_000).astype(np.float32)
-    runs, seen = contestants(samples)
-    text = table(measure(runs, 5 if quick else 25), seen)
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder))
+        runs, seen, dims = contestants(Path(folder))
+    text = table(measure(runs, 5 if quick else 25), seen, dims)
     print(text)
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(text, encoding="utf-8")
+    if not quick:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
