@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from otoscope.audio import Clip as Clip
     from otoscope.audio import Corpus as Corpus
     from otoscope.audio import Interval as Interval
-    from otoscope.audio import corpus as corpus
     from otoscope.audio import log_mel as log_mel
+    from otoscope.audio.corpus import corpus as corpus
     from otoscope.audio.downloads import download as download
     from otoscope.dictionaries import Dictionary as Dictionary
     from otoscope.dictionaries import Neurons as Neurons
