@@ -200,7 +200,7 @@ def word_times(
     else:
         task = None
         heard = side_by_side(model, clip)
-        texts = [tokenizer.encode(" " + text.strip()) if isinstance(text, str) else [int(token) for token in text]]
+        texts = [_tokens(text, model)]
         if len(heard) > 1:
             raise InputError(
                 f"The clip {clip.clip_id!r} spans {len(heard)} windows of {model.dims.window_s:g} s, and a text says "
@@ -229,6 +229,15 @@ def word_times(
         )
         words += [word for word in merge_punctuation(aligned.words) if word.word]
     return words
+
+
+def _tokens(text: str | Sequence[int], model: SpeechModel) -> list[int]:
+    if isinstance(text, str):
+        return tokenizer_of(model).encode(" " + text.strip()) if text.strip() else []
+    wrong = [token for token in text if not 0 <= token < model.dims.n_vocab]
+    if wrong:
+        raise InputError(f"There is no token {wrong[0]}; the model's tokens are 0 to {model.dims.n_vocab - 1}.")
+    return [int(token) for token in text]
 
 
 def _detected(model: SpeechModel, encoded: Tensor, edits: RowEdits) -> str | None:
