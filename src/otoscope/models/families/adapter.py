@@ -36,8 +36,6 @@ class Family:
     converted: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda left: left
     """Make the network's weights out of those that have no place in it under their new names, or not of its shape
     (two halves of a normalised weight, say); what stays without a place is returned as it is."""
-    optional: tuple[str, ...] = ()
-    """Regular expressions of weights that a checkpoint may leave out (kept as built)."""
     finish: Callable[[nn.Module, Mapping[str, Tensor]], None] = lambda module, left: None
     """Look at what stayed without a place, once all else is in; may add parts to the network."""
 

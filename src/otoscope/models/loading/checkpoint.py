@@ -191,7 +191,7 @@ def load_weights(
         elif name in wanted:
             shapes = f"{tuple(value.shape)} instead of {tuple(wanted[name].shape)}"
             raise InputError(f"In the checkpoint in {where}, {stored.get(name, name)} has shape {shapes}.")
-    missing = [name for name in wanted if name not in state and not _any(family.optional, name)]
+    missing = [name for name in wanted if name not in state]
     if missing:
         what = f"{len(missing)} of {len(wanted)} weights" if len(missing) > 1 else "a weight"
         raise InputError(f"The checkpoint in {where} lacks {what} that its sizes ask for, e.g. {missing[0]}.")
