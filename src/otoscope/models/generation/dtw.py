@@ -11,7 +11,8 @@ def dtw(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return `(rows, columns)` of the cheapest path from the first to the last corner of `cost [n, m]`.
 
     Each step goes one row down, one column right, or both; both arrays never decrease, and every row and every column
-    is visited. Sums are kept in float32 and ties broken as `whisper.timing.dtw_cpu` does, so that paths are the same.
+    is visited. Sums are kept in float32 as in `whisper.timing.dtw_cpu`, whose path this is wherever costs differ (where
+    going down and both are equally good, that one goes right, at a higher cost).
 
     >>> rows, columns = dtw(np.array([[0.0, 9.0, 9.0], [9.0, 0.0, 0.0]]))
     >>> list(zip(rows.tolist(), columns.tolist(), strict=True))

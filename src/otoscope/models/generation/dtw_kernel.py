@@ -20,7 +20,7 @@ def cheapest_path(cost: np.ndarray) -> np.ndarray:  # pragma: no cover (compiled
     for i in range(1, n + 1):
         for j in range(1, m + 1):
             diagonal, down, right = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
-            if diagonal < down and diagonal < right:
+            if diagonal <= down and diagonal < right:
                 total[i, j] = cost[i - 1, j - 1] + diagonal
                 came[i, j] = _DIAGONAL
             elif down < diagonal and down < right:
