@@ -14,8 +14,12 @@ _HOME = {
     "band_edits": "heads",
     "class_means": "means",
     "Gradients": "running",
+    "DecodingOptions": "generation",
+    "Segment": "generation",
     "Token": "generation",
     "Transcript": "generation",
+    "Word": "generation",
+    "word_times": "generation",
     "Position": "run",
     "Run": "run",
     "SITES": "site_table",
@@ -35,8 +39,12 @@ if TYPE_CHECKING:
     from otoscope.models.dims import Dims as Dims
     from otoscope.models.edits import Edit as Edit
     from otoscope.models.edits import FeatureReader as FeatureReader
+    from otoscope.models.generation import DecodingOptions as DecodingOptions
+    from otoscope.models.generation import Segment as Segment
     from otoscope.models.generation import Token as Token
     from otoscope.models.generation import Transcript as Transcript
+    from otoscope.models.generation import Word as Word
+    from otoscope.models.generation import word_times as word_times
     from otoscope.models.heads import HeadStatistics as HeadStatistics
     from otoscope.models.heads import band_edits as band_edits
     from otoscope.models.means import class_means as class_means
