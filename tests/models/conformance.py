@@ -34,7 +34,7 @@ def check_names(model: oto.SpeechModel, theirs: nn.Module, samples: Tensor) -> i
     for row in SITES:
         for alias in row.aliases:
             name = alias.name.replace(".L", ".1")
-            foreign = alias.needs and alias.needs not in model.dims.traits
+            foreign = not alias.fits(model.dims)
             if foreign or row.missing_from(model.dims) or name not in outputs:
                 continue
             ours = model.encode(samples, [name])[row.at(1 if row.layered else None)]

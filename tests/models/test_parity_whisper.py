@@ -17,7 +17,6 @@ from twins import LARGE_V3_LAYOUT, TINY, Twins, make_twins, random_openai, relat
 
 import otoscope as oto
 from otoscope.models import SITES, parse_site
-from otoscope.models.families import FAMILIES
 
 BLOCKS = 1e-4
 SITE = 1e-5
@@ -184,12 +183,10 @@ def test_no_alias_is_unknown_to_the_program_it_is_named_after(
     """With the two tests above: every alias of the table is read and compared, in every layer."""
     paths = {*modules_of_openai, *hugging_face[1], *(name.removeprefix("model.") for name in hugging_face[1])}
     dims = twins.ours.dims
-    others = tuple(f"{name.replace('-', '_')}." for name in FAMILIES)
     nobodys = []
     for row in SITES:
         for alias in row.aliases if not row.missing_from(dims) else ():
-            of_others = "hook_" in alias.name or alias.name.startswith(others)
-            if of_others or (alias.needs and alias.needs not in dims.traits):
+            if "hook_" in alias.name or not alias.fits(dims):
                 continue
             n_layers = dims.n_decoder_layers if row.stack == "decoder" else dims.n_layers
             names = [re.sub(r"\.L(?=\.|$)", f".{layer}", alias.name) for layer in range(n_layers)]

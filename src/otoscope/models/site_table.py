@@ -26,10 +26,14 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Alias:
-    """Another system's name of a site; `needs` is the trait of the models in which it means this site."""
+    """Another system's name of a site; `needs` are the traits of the models in which it means this site."""
 
     name: str
     needs: str = ""
+
+    def fits(self, dims: Dims) -> bool:
+        """Whether the name means this site in a model of these sizes."""
+        return dims.traits.issuperset(self.needs.split())
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _block(
     aliases += [Alias(f"{prefix}encoder.layers.L{name}", "mel") for name in hf for prefix in ("", "model.")]
     for item in speech:
         alias = item if isinstance(item, Alias) else Alias(item, "samples")
-        aliases += [Alias(f"{prefix}encoder.layers.L{alias.name}", alias.needs) for prefix in _SPEECH_PREFIXES]
+        needed = alias.needs if "samples" in alias.needs else f"samples {alias.needs}"
+        aliases += [Alias(f"{prefix}encoder.layers.L{alias.name}", needed) for prefix in _SPEECH_PREFIXES]
     aliases += [Alias(f"{prefix}blocks.L.{name}") for name in lens for prefix in ("", "encoder.")]
     shape = "[t, d]" if width else "[h, q, k]"
     return SiteKind(f"encoder.L.{kind}", shape, width, meaning, heads, needs=needs, aliases=tuple(aliases))

@@ -10,7 +10,7 @@ from itertools import groupby
 from otoscope.errors import InputError, nearest
 from otoscope.models.clock import Clock
 from otoscope.models.dims import SAMPLE_RATE_HZ, Dims
-from otoscope.models.site_table import SITES, SiteKind
+from otoscope.models.site_table import SITES, Alias, SiteKind
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,16 @@ _NUMBER = r"(0|[1-9][0-9]*)"
 
 
 @lru_cache(maxsize=1)
-def _grammar() -> tuple[tuple[re.Pattern[str], SiteKind, str], ...]:
-    """One expression per name and alias, with the trait that an alias needs."""
+def _grammar() -> tuple[tuple[re.Pattern[str], SiteKind, Alias], ...]:
+    """One expression per name and alias."""
 
     def compiled(name: str) -> re.Pattern[str]:
         layered = re.escape(name).replace(r"\.L", rf"\.(?P<layer>{_NUMBER})")
         return re.compile(rf"{layered}(?:\[(?P<head>{_NUMBER})\])?")
 
-    names = [(row.name, row, "") for row in SITES]
-    aliases = [(alias.name, row, alias.needs) for row in SITES for alias in row.aliases]
-    return tuple((compiled(name), row, needs) for name, row, needs in [*names, *aliases])
+    names = [(row, Alias(row.name)) for row in SITES]
+    aliases = [(row, alias) for row in SITES for alias in row.aliases]
+    return tuple((compiled(alias.name), row, alias) for row, alias in [*names, *aliases])
 
 
 def site_names(dims: Dims) -> list[str]:
@@ -110,9 +110,9 @@ def parse_site(text: str, dims: Dims | None = None) -> Site:
         InputError: unknown name (with the nearest valid ones), layer or head out of range, or a site that this
             kind of model lacks (with the reason).
     """
-    for expression, row, needs in _grammar():
+    for expression, row, alias in _grammar():
         match = expression.fullmatch(text)
-        if match is None or (dims is not None and needs and needs not in dims.traits):
+        if match is None or (dims is not None and not alias.fits(dims)):
             continue
         if dims is not None and (reason := row.missing_from(dims)):
             raise InputError(f"This model ({dims.family}) has no site {text!r}: {reason}.")

@@ -228,9 +228,9 @@ class Workspace:
 
 
 def _model_key(model: str) -> str:
-    """A folder is remembered by its absolute path, so that the workspace works from everywhere."""
+    """A folder or file is remembered by its absolute path, so that the workspace works from everywhere."""
     path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_dir() else model
+    return str(path.resolve()) if path.exists() else model
 
 
 def _write_settings(path: Path, model: str) -> None:
