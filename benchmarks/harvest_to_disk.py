@@ -61,6 +61,8 @@ def hugging_face(checkpoint: Path, clips: list[Path], target: Path, batch_size: 
 
 def otoscope(checkpoint: Path, clips: list[Path], target: Path, dtype: str, sites: list[str]) -> tuple[float, float]:
     """Harvest with otoscope; return CPU and wall seconds."""
+    import pandas  # noqa: F401 (pyarrow loads it when a store is finished)
+
     import otoscope as oto
 
     model = oto.load_model(checkpoint, dtype=dtype)

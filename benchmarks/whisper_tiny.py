@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import torch
-import whisper
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+if TYPE_CHECKING:  # each contestant's process loads its own package only: memory is measured
+    import whisper
+    from transformers import WhisperForConditionalGeneration
 
 RATE_HZ = 16000
 SITE, BLOCK = "encoder.2.resid_post", 2
@@ -31,6 +34,8 @@ _OPENAI_NAMES = {
 
 def save_checkpoint(folder: Path) -> None:
     """Write the model as Hugging Face does, with weights large enough to do something."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(WhisperConfig()).eval()
     with torch.no_grad():
@@ -43,11 +48,15 @@ def save_checkpoint(folder: Path) -> None:
 
 def plain_model(folder: Path) -> WhisperForConditionalGeneration:
     """Hugging Face's model, with its fused attention."""
+    from transformers import WhisperForConditionalGeneration
+
     return WhisperForConditionalGeneration.from_pretrained(folder, attn_implementation="sdpa").eval()
 
 
 def openai_model(plain: WhisperForConditionalGeneration) -> whisper.model.Whisper:
     """openai-whisper's model with the same encoder."""
+    import whisper
+
     model = whisper.model.Whisper(whisper.model.ModelDimensions(80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4)).eval()
     state = {}
     for name, weight in plain.model.encoder.state_dict().items():
