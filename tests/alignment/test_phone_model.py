@@ -142,6 +142,18 @@ def test_bad_input_is_refused_with_a_reason(phone_model: PhoneModel, lexicon: Le
         fit_phone_model([replace(clip, tiers={})])
 
 
+def test_a_phone_that_the_model_does_not_know_can_pass_as_any_speech(
+    phone_model: PhoneModel, voices: Voices, lexicon: Lexicon
+) -> None:
+    clip = voices.test[0]
+    lost = clip.tier("words")[3]
+    strange = tuple("ɲ" for _ in lexicon[lost.label][0].phones)
+    odd = Lexicon({**{word: lexicon[word] for word in lexicon}, lost.label: [strange]})
+    found = align_phones(phone_model, clip, odd, unknown="any")
+    assert [each.label for each in found.phones].count("ɲ") == len(strange)
+    assert found.words[3].start_s == pytest.approx(lost.start_s, abs=0.1)
+
+
 def test_a_site_that_is_no_track_of_frames_is_refused(pocket: oto.SpeechModel, voices: Voices) -> None:
     for site in ("decoder.0.resid_post", "encoder.0.attn.pattern"):
         with pytest.raises(InputError, match="no track of frames"):

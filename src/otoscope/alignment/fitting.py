@@ -205,7 +205,8 @@ def _prepared(
     known, lattices, left_out = [], [], {}
     for clip in clips:
         try:
-            lattices.append(lattice_of(pronunciations(clip, lexicon, None, unknown)[1], model))
+            said = pronunciations(clip, lexicon, None, unknown)[1]
+            lattices.append(lattice_of(said, model, lenient=unknown == "any"))
             known.append(clip)
         except InputError as error:
             left_out[clip.clip_id] = str(error)

@@ -26,7 +26,7 @@ def align_phones(
     """Align a clip with its text (`text`, or the clip's own); pauses may stand before, between and after words.
 
     Of several pronunciations the one that the sound fits best is chosen. A word that the lexicon does not have is
-    refused, or, with `unknown="any"`, aligned as speech of any phones.
+    refused, or, with `unknown="any"`, aligned as speech of any phones; likewise a phone that the model does not know.
 
     Raises:
         InputError: no text, words without pronunciation (all are named), or a phone that the model does not know.
@@ -34,7 +34,7 @@ def align_phones(
     """
     words, said, missing = pronunciations(clip, lexicon, text, unknown)
     posteriors = model.log_posteriors(clip)
-    lattice = lattice_of(said, model)
+    lattice = lattice_of(said, model, lenient=unknown == "any")
     stretches = best_stretches(lattice, model, posteriors)
     return alignment_of(stretches, words, model, posteriors, clip.duration_s, missing)
 
@@ -62,8 +62,14 @@ def pronunciations(
     return words, said, tuple(missing)
 
 
-def lattice_of(said: Sequence[Sequence[Pronunciation]], model: PhoneModel) -> Lattice:
-    """Return the graph of the given pronunciations of each word, with optional pauses around them."""
+def lattice_of(said: Sequence[Sequence[Pronunciation]], model: PhoneModel, *, lenient: bool = False) -> Lattice:
+    """Return the graph of the given pronunciations of each word, with optional pauses around them.
+
+    With `lenient`, a phone that the model does not know may sound like any speech.
+
+    Raises:
+        InputError: a phone that the model does not know.
+    """
     builder = Builder()
 
     def pause(front: list[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -78,14 +84,16 @@ def lattice_of(said: Sequence[Sequence[Pronunciation]], model: PhoneModel) -> La
         for way in ways:
             front = [(state, score + way.log_prob) for state, score in builder.front]
             for phone in way.phones:
-                front = builder.chain(Segment(number, phone), *_states(phone, model), front)
+                front = builder.chain(Segment(number, phone), *_states(phone, model, lenient), front)
             ends += front
         builder.front = pause(ends)
     return builder.finish()
 
 
-def _states(phone: str, model: PhoneModel) -> tuple[list[int], list[bool]]:
+def _states(phone: str, model: PhoneModel, lenient: bool) -> tuple[list[int], list[bool]]:
     """The columns that a phone's states read, and which of them may last."""
+    if lenient and phone not in (*model.phones, SILENCE, SPOKEN_NOISE):
+        return [model.n_columns] * model.settings.parts, [True] * model.settings.parts
     if phone == SPOKEN_NOISE:
         return [model.n_columns] * _NOISE_FRAMES, [False] * (_NOISE_FRAMES - 1) + [True]
     columns = model.columns(phone)
@@ -120,7 +128,7 @@ def alignment_of(
         start_s, end_s = seconds(first), seconds(stop)
         phones.append(Interval(start_s, end_s, segment.phone))
         spans[segment.word] = (spans.get(segment.word, (start_s, 0.0))[0], end_s)
-        if segment.phone != SPOKEN_NOISE:
+        if segment.phone in model.phones:
             own = np.logaddexp.reduce(posteriors[first:stop, model.columns(segment.phone)], axis=1)
             spoken.append(own - _best_phone(posteriors[first:stop], model))
     margin = float(np.concatenate(spoken).mean()) if spoken else float("nan")
