@@ -257,7 +257,7 @@ class SpeechModel:
         Raises:
             InputError: as `run`.
         """
-        return run_each(self, clip, self._parse_reads(read), [list(edits) for edits in sweep], text, language)
+        return run_each(self, clip, self._parse_reads(read), sweep, text, language)
 
     def gradients(
         self,
