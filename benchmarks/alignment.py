@@ -289,7 +289,9 @@ def real(
             table.align(source, name, by_phones(taught, source, lexicon))
         except OtoscopeError as error:
             print(f"{source.title}: {error}")
-    table.align(rest, "…from mini, adapted to all five minutes", by_phones(adapted["en"], rest, lexicon))
+    table.align(
+        rest, "phone model from mini, adapted to all five minutes of English", by_phones(adapted["en"], rest, lexicon)
+    )
 
 
 def main() -> None:
@@ -317,7 +319,9 @@ def main() -> None:
         "count as wrong) and predicted intervals without one, and how many boundaries of how many clips. Start of each "
         "interval, and end where none follows at once. Phones are compared in the base inventory, folded where "
         "transcribers disagree (`otoscope.alignment.fold`); times of mini come from the synthesiser, of EMU from a "
-        "hand, of the others from other aligners, whose own errors are in the figures.",
+        "hand, of the others from other aligners, whose own errors are in the figures. Adapting reads the sound and "
+        "the text of the very clips that are then scored, never a time. pocket has heard synthetic speech of a small "
+        "grammar only; that its attention loses real words is no surprise.",
         "",
         f"Pronunciations of the real recordings: {said}; of mini: as heard in its tiers. "
         f"One core, {time.perf_counter() - start:.0f} s in all.",

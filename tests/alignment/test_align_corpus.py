@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -95,10 +96,11 @@ def test_an_alignment_that_was_stopped_goes_on_where_it_ended(
 def test_what_another_alignment_left_is_not_mixed_in(
     bare: oto.Corpus, phone_model: PhoneModel, lexicon: Lexicon, tmp_path: Path
 ) -> None:
-    journal = tmp_path / ".out.aligning.jsonl"
-    journal.write_text('{"format": "otoscope-alignment-journal", "version": 1, "fingerprint": "x"}\n{"clip_id": "y"}\n')
+    head = {"format": "otoscope-alignment-journal", "version": 1, "fingerprint": "of other work"}
+    row = {"clip_id": bare[0].clip_id, "margin": 0.0, "unknown": [], "words": [[0.0, 1.0, "other"]]}
+    (tmp_path / ".out.aligning.jsonl").write_text(f"{json.dumps(head)}\n{json.dumps(row)}\n")
     aligned = align_corpus(bare, phone_model=phone_model, lexicon=lexicon, to=tmp_path / "out")
-    assert "y" not in aligned
+    assert [word.label for word in aligned[0].tier("words")] == (bare[0].text or "").split()
 
 
 def test_words_by_attention_need_neither_lexicon_nor_phone_model(bare: oto.Corpus, pocket: oto.SpeechModel) -> None:
