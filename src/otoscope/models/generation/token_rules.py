@@ -49,9 +49,9 @@ class TokenRules:
 
     def apply(self, logits: Tensor, written: Tensor) -> None:
         """Set the scores `[b, v]` of tokens that must not follow `written [b, n]` to minus infinity, in place."""
-        logits[:, self.suppressed] = -torch.inf
+        logits.index_fill_(1, self.suppressed, -torch.inf)
         if not written.shape[1]:
-            logits[:, self.suppressed_first] = -torch.inf
+            logits.index_fill_(1, self.suppressed_first, -torch.inf)
         if self.first_timestamp is not None:
             self._apply_timestamps(logits, written, self.first_timestamp)
 
