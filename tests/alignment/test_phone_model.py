@@ -150,7 +150,8 @@ def test_a_phone_that_the_model_does_not_know_can_pass_as_any_speech(
     strange = tuple("ɲ" for _ in lexicon[lost.label][0].phones)
     odd = Lexicon({**{word: lexicon[word] for word in lexicon}, lost.label: [strange]})
     found = align_phones(phone_model, clip, odd, unknown="any")
-    assert [each.label for each in found.phones].count("ɲ") == len(strange)
+    times_said = (clip.text or "").split().count(lost.label)
+    assert [each.label for each in found.phones].count("ɲ") == times_said * len(strange)
     assert found.words[3].start_s == pytest.approx(lost.start_s, abs=0.1)
 
 
