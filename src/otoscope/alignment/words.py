@@ -48,8 +48,12 @@ def align_words(
     spans: list[Span] = []
     for piece, offset_s, part in _by_window(model, clip, words):
         spans += [(w, a + offset_s, b + offset_s, p) for w, a, b, p in _timed(model, piece, part, heads)]
-    duration_s = clip.duration_s
-    tier = [Interval(min(a, duration_s), min(max(a, b), duration_s), plain_word(word)) for word, a, b, _ in spans]
+    tier: list[Interval] = []
+    edge_s = 0.0
+    for word, start_s, end_s, _ in spans:  # words that share a piece of text, or a window's edge, share its time
+        start_s = min(max(start_s, edge_s), clip.duration_s)
+        edge_s = min(max(start_s, end_s), clip.duration_s)
+        tier.append(Interval(start_s, edge_s, plain_word(word)))
     probabilities = [max(p, 1e-10) for *_, p in spans]
     return Alignment(tuple(out_of_pauses(tier, clip)), margin=sum(map(math.log, probabilities)) / len(probabilities))
 
