@@ -33,6 +33,7 @@ from otoscope.models.generation.segments import (
     written_tokens,
 )
 from otoscope.models.generation.steps import RowEdits
+from otoscope.models.generation.timing import align_tokens, alignment_heads
 from otoscope.models.generation.token_rules import TokenRules
 from otoscope.models.generation.transcript import (
     Decoded,
@@ -43,7 +44,6 @@ from otoscope.models.generation.transcript import (
     in_window,
     join,
 )
-from otoscope.models.generation.word_times import align_tokens, alignment_heads
 from otoscope.models.generation.words import merge_punctuation
 
 if TYPE_CHECKING:

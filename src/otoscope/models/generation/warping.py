@@ -26,7 +26,7 @@ def dtw(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"dtw takes a matrix of costs with at least one row and column, not shape {matrix.shape}.")
     if not np.isfinite(matrix).all():
         raise InputError("dtw takes finite costs; the matrix contains NaN or infinity.")
-    from otoscope.models.generation.dtw_kernel import cheapest_path
+    from otoscope.models.generation.warping_kernel import cheapest_path
 
     path = cheapest_path(matrix)
     return path[:, 0], path[:, 1]

@@ -21,11 +21,11 @@ from otoscope.models.clock import FRAME_S
 from otoscope.models.dims import Dims
 from otoscope.models.edits import BoundEdit, Edit, bind_edits
 from otoscope.models.generation.decoding import WindowDecoder
-from otoscope.models.generation.dtw import dtw
 from otoscope.models.generation.listening import encode, heard_again, side_by_side, tokenizer_of
 from otoscope.models.generation.options import DecodingOptions
 from otoscope.models.generation.steps import RowEdits
 from otoscope.models.generation.transcript import Transcript
+from otoscope.models.generation.warping import dtw
 from otoscope.models.generation.words import Word, merge_punctuation, split_words
 from otoscope.models.sites import parse_site
 from otoscope.models.taps import Tape, recording
