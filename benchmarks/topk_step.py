@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from otoscope.dictionaries import TopK
-from otoscope.dictionaries.kernels import fast_bfloat16
 from otoscope.dictionaries.training.learner import TrainingPlan
+from otoscope.models.arithmetic import multiplies
 
 D, N, K, BATCH = 384, 3072, 32, 4096
 RESULT = Path(__file__).parent / "results" / "topk_step.md"
@@ -91,7 +91,7 @@ def main() -> None:
     torch.set_num_threads(1)
     steps = {"SAELens, float32": saelens(autocast=False), "SAELens, bfloat16 autocast": saelens(autocast=True)}
     steps["Otoscope, float32"] = ours(shortlist=False)
-    if fast_bfloat16():
+    if multiplies(torch.bfloat16):
         steps["Otoscope, candidates in bfloat16, values in float32"] = ours(shortlist=True)
     seconds = measure(steps, 5 if quick else 15)
     best = min(value for name, value in seconds.items() if name.startswith("SAELens"))

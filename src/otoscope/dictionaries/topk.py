@@ -16,7 +16,6 @@ from torch import Tensor
 from otoscope.dictionaries.dictionary import Dictionary
 from otoscope.dictionaries.kernels import (
     encode_top_k,
-    fast_bfloat16,
     feature_sums,
     gather_dot,
     scatter_outer,
@@ -26,6 +25,7 @@ from otoscope.dictionaries.registry import register
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.training.learner import Learner, TrainingPlan
 from otoscope.errors import InputError
+from otoscope.models.arithmetic import multiplies
 
 WORTH_A_SHORTLIST = 2**20
 """Weights of the encoder (`n · d`) from which candidates are found in bfloat16 where the CPU multiplies it."""
@@ -178,7 +178,7 @@ class TopKLearner(Learner):
         self.state = {"silent_frames": torch.zeros(n, dtype=torch.int64, device=plan.device)}
         self.k_aux = min(spec.k_aux or d // 2, n)
         default = min(10_000_000, max(plan.total_frames // 20, 1))
-        self.shortlist = plan.device.type == "cpu" and n * d >= WORTH_A_SHORTLIST and fast_bfloat16()
+        self.shortlist = plan.device.type == "cpu" and n * d >= WORTH_A_SHORTLIST and multiplies(torch.bfloat16)
         self.dead_after = default if spec.dead_after_frames is None else spec.dead_after_frames
 
     @torch.no_grad()

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 from otoscope.dictionaries.kernels.dispatch import feature_sums, gather_dot, scatter_outer, sparse_decode, top_k
-from otoscope.dictionaries.kernels.encode import encode_top_k, fast_bfloat16
+from otoscope.dictionaries.kernels.encode import encode_top_k
 
 __all__ = [
     "encode_top_k",
-    "fast_bfloat16",
     "feature_sums",
     "gather_dot",
     "scatter_outer",
