@@ -145,11 +145,15 @@ def test_the_verb_writes_a_corpus_and_label_files_and_names_what_failed(
     command = ["align", recordings, "--lexicon", tmp_path / "lexicon.txt", "--phone-model", tmp_path / "phones"]
     done = otoscope(*command, "--rounds", 0, "--to", tmp_path / "out", "--export", "TextGrid", "--json")
     assert done.code == 0, done.err
+    assert "too little" not in done.err
     assert (done.json["aligned"], done.json["clips"], done.json["exported"]) == (2, 3, 2)
     assert "xyzzy" in done.json["problems"][0]["reason"]
     saved = oto.corpus(tmp_path / "out")
     grid = read_labels(tmp_path / "out" / "TextGrid" / f"{saved[0].clip_id}.TextGrid")
     assert [each.label for each in grid["words"]] == [each.label for each in saved[0].tier("words")]
+    recordings.write_text("\n".join(recordings.read_text(encoding="utf-8").splitlines()[:2]), encoding="utf-8")
+    alone = otoscope(*command, "--to", tmp_path / "alone")
+    assert "too little to refit" in alone.err
 
 
 def test_the_verb_aligns_words_by_attention_without_a_lexicon(recordings: Path, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from otoscope.progress import ProgressReport, track
 if TYPE_CHECKING:
     from otoscope.models import SpeechModel
 
+LEAST_SOUND_S = 8.0
+"""Seconds of speech from which on adapting helped in `benchmarks/alignment.py`; one second made it worse."""
 _NONE = torch.zeros(0)
 _NARROW = (-3, 0, 3)
 _GAUSSIAN_ROUNDS = 8
@@ -84,7 +86,7 @@ def adapt(
     """Refit a phone model on its own alignments of the clips' texts, `rounds` times (Viterbi training).
 
     No times are needed: this fits a model to a corpus' voices, rooms and language. Phones that only the lexicon has
-    cannot be learned this way; `flat_start` learns all of them.
+    cannot be learned this way; `flat_start` learns all of them. Less than `LEAST_SOUND_S` of speech does harm.
 
     Raises:
         InputError: no clip can be used.

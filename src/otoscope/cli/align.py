@@ -137,6 +137,7 @@ def _heads(text: str | None) -> list[tuple[int, int]] | None:
 def _phone_model(what: str, clips: Corpus, lexicon: Lexicon, rounds: int, unknown: str) -> PhoneModel:
     """Open or fit the phone model that `what` names, and refit it to the clips."""
     from otoscope.alignment import PhoneModel, adapt, fit_phone_model, flat_start
+    from otoscope.alignment.fitting import LEAST_SOUND_S
     from otoscope.audio import corpus as open_corpus
 
     if what == FLAT:
@@ -149,6 +150,9 @@ def _phone_model(what: str, clips: Corpus, lexicon: Lexicon, rounds: int, unknow
         languages = {(clip.language or "").split("-")[0] for clip in clips if clip.language}
         same = [clip for clip in spoken if (clip.language or "").split("-")[0] in languages]
         fitted = fit_phone_model(same or spoken, progress=True)
+    if rounds and clips.duration_s < LEAST_SOUND_S:
+        err().print(f"[yellow]![/] {clips.duration_s:.1f} s of sound are too little to refit the phone model to")
+        rounds = 0
     return adapt(fitted, clips, lexicon, rounds=rounds, unknown=unknown, progress=True).model if rounds else fitted
 
 
