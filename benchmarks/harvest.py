@@ -26,7 +26,7 @@ from whisper_tiny import BLOCK, FOUR_SITES, SITE, openai_model, plain_model, pro
 import otoscope as oto
 from otoscope.audio import log_mel
 from otoscope.models import Dims
-from otoscope.models.arithmetic import product
+from otoscope.models.networks.arithmetic import product
 
 RESULT = Path(__file__).resolve().parent / "results" / "harvest.md"
 BASELINE = "openai-whisper"

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from otoscope.dictionaries import TopK
 from otoscope.dictionaries.training.learner import TrainingPlan
-from otoscope.models.arithmetic import multiplies
+from otoscope.models.networks.arithmetic import multiplies
 
 D, N, K, BATCH = 384, 3072, 32, 4096
 RESULT = Path(__file__).parent / "results" / "topk_step.md"

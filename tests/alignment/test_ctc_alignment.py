@@ -13,7 +13,7 @@ import torch
 import otoscope as oto
 from otoscope.alignment import Lexicon, align_corpus, align_ctc
 from otoscope.errors import InputError
-from otoscope.models.letters import LetterTokenizer
+from otoscope.models.text.letters import LetterTokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 from speech_checkpoints import KINDS, save_checkpoint

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import linear
 
-from otoscope.models import arithmetic
-from otoscope.models.arithmetic import BLOCK_ROWS, Linear, in_blocks, product
-from otoscope.models.attention import fast_attention
+from otoscope.models.networks import arithmetic
+from otoscope.models.networks.arithmetic import BLOCK_ROWS, Linear, in_blocks, product
+from otoscope.models.networks.attention import fast_attention
 
 sizes = st.integers(1, 70)
 

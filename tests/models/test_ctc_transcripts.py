@@ -18,7 +18,7 @@ from transformers import Wav2Vec2CTCTokenizer, Wav2Vec2PhonemeCTCTokenizer
 import otoscope as oto
 from otoscope.models import Edit
 from otoscope.models.ctc import ctc_align
-from otoscope.models.letters import LetterTokenizer
+from otoscope.models.text.letters import LetterTokenizer
 
 PHONES = ["<s>", "<pad>", "</s>", "<unk>", "n", "s", "tʃ", "aɪ", "ɑː", "ə"]
 

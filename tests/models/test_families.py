@@ -16,7 +16,7 @@ from transformers import AutoConfig, Wav2Vec2ForPreTraining
 
 import otoscope as oto
 from otoscope.models import Edit, untrained_model
-from otoscope.models.modules.relative_positions import Distances, Gated
+from otoscope.models.networks.relative_positions import Distances, Gated
 
 
 class Checked(NamedTuple):

@@ -15,7 +15,7 @@ from otoscope.models.generation import RowEdits, Steps
 from otoscope.models.generation.beam import search
 from otoscope.models.generation.choosing import Hypothesis, choose
 from otoscope.models.generation.token_rules import TokenRules
-from otoscope.models.taps import recording
+from otoscope.models.networks.taps import recording
 
 CONFIG = {
     "model_type": "whisper",

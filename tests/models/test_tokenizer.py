@@ -19,7 +19,7 @@ from whisper.tokenizer import get_tokenizer
 import otoscope as oto
 from otoscope.models.loading.special_tokens import LANGUAGES, decoding_rules, special_tokens
 from otoscope.models.loading.text import standard_tokenizer
-from otoscope.models.tokenizer import BytePairTokenizer, find_tokenizer
+from otoscope.models.text.tokenizer import BytePairTokenizer, find_tokenizer
 
 VOCABULARIES = {51864: (False, 99), 51865: (True, 99), 51866: (True, 100)}
 """Tokens → whether multilingual, and how many languages, as openai-whisper counts."""

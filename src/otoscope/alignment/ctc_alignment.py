@@ -16,7 +16,7 @@ from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     from otoscope.models import SpeechModel
-    from otoscope.models.letters import LetterTokenizer
+    from otoscope.models.text.letters import LetterTokenizer
 
 BLANK = "blank"
 Ways = Sequence[tuple[Sequence[int], float]]
@@ -62,7 +62,7 @@ def letters_of(model: SpeechModel) -> LetterTokenizer:
     Raises:
         InputError: the model has no CTC head.
     """
-    from otoscope.models.letters import LetterTokenizer
+    from otoscope.models.text.letters import LetterTokenizer
 
     if not isinstance(model.tokenizer, LetterTokenizer):
         raise InputError(f"{model.name} has no CTC head that hears letters or phones; use a Whisper or a phone model.")

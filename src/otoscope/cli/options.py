@@ -21,7 +21,7 @@ def _option(*names: str, metavar: str, help: str) -> object:
 
 ModelOption = Annotated[
     str | None,
-    _option("--model", "-m", metavar="MODEL", help="Name, folder or .pt file (default: the workspace's model, or pocket)."),
+    _option("--model", "-m", metavar="MODEL", help="Name, folder or .pt (default: the workspace's model, or pocket)."),
 ]
 WorkspaceOption = Annotated[
     Path | None,

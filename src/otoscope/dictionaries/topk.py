@@ -25,7 +25,7 @@ from otoscope.dictionaries.registry import register
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.training.learner import Learner, TrainingPlan
 from otoscope.errors import InputError
-from otoscope.models.arithmetic import multiplies
+from otoscope.models.networks.arithmetic import multiplies
 
 WORTH_A_SHORTLIST = 2**20
 """Weights of the encoder (`n · d`) from which candidates are found in bfloat16 where the CPU multiplies it."""

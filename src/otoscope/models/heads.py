@@ -17,15 +17,15 @@ from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.dims import SAMPLE_RATE_HZ
 from otoscope.models.edits import Edit, bind_edits
-from otoscope.models.running import forward, tokens_read
+from otoscope.models.loaded import LoadedModel
+from otoscope.models.networks.taps import Tape
+from otoscope.models.running import tokens_read
 from otoscope.models.sites import Site, parse_site
-from otoscope.models.taps import Tape
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from otoscope.models.front_end import Window
-    from otoscope.models.speech_model import SpeechModel
 
 MEASURES = {
     "entropy": "mean entropy of a query's weights, in nats",
@@ -210,7 +210,7 @@ class HeadStatistics:
 
 
 def head_statistics(
-    model: SpeechModel,
+    model: LoadedModel,
     clips: Clip | Iterable[Clip],
     layers: Sequence[int] | None = None,
     parts: Sequence[str] | None = None,
@@ -240,14 +240,14 @@ def head_statistics(
                 for site, (part, _) in sites.items()
             }
             ids = torch.tensor([[position.id for position in here]]) if here else None
-            forward(model, Tape((), bound, [window.start_s], watchers=readers), window.input[None], ids)
+            model.forward(Tape((), bound, [window.start_s], watchers=readers), window.input[None], ids)
             total += _of_window(sites, readers)
     if not total.n_windows:
         raise InputError("There are no clips to measure attention heads on.")
     return total
 
 
-def _sites(model: SpeechModel, parts: Sequence[str], layers: Sequence[int] | None) -> dict[Site, tuple[str, int]]:
+def _sites(model: LoadedModel, parts: Sequence[str], layers: Sequence[int] | None) -> dict[Site, tuple[str, int]]:
     """The patterns to watch, with the part and layer of each."""
     prefixes = {"encoder": "encoder.{}.attn", "decoder": "decoder.{}.attn", "cross": "decoder.{}.cross"}
     found = {}
@@ -269,7 +269,7 @@ def _of_window(sites: Mapping[Site, tuple[str, int]], readers: dict[str, _Reader
     return HeadStatistics(sums, 1)
 
 
-def _energy(model: SpeechModel, clip: Clip, window: Window) -> np.ndarray:
+def _energy(model: LoadedModel, clip: Clip, window: Window) -> np.ndarray:
     """Log energy of the sound around each position of a window, padding included."""
     dims, clock = model.dims, model.clock
     start = round(window.start_s * SAMPLE_RATE_HZ)
@@ -283,7 +283,7 @@ def _energy(model: SpeechModel, clip: Clip, window: Window) -> np.ndarray:
 
 
 def band_edits(
-    model: SpeechModel,
+    model: LoadedModel,
     k: int,
     *,
     layers: Sequence[int] | None = None,

@@ -12,14 +12,15 @@ from torch import Tensor
 from otoscope.errors import InputError
 from otoscope.models.dims import Dims
 from otoscope.models.edits import BoundEdit, Edit, bind_edits
+from otoscope.models.generation import DecodingOptions, Transcript, transcribe_clips
+from otoscope.models.loaded import LoadedModel
+from otoscope.models.networks.taps import Tape
 from otoscope.models.run import Position, Run
 from otoscope.models.sites import Site
-from otoscope.models.taps import Tape, recording
 
 if TYPE_CHECKING:
     from otoscope.audio import Clip
     from otoscope.models.front_end import Window
-    from otoscope.models.speech_model import SpeechModel
 
 _BYTES_AT_ONCE = 1 << 28
 """Memory for the widest activation of the rows of a sweep that are computed together."""
@@ -37,20 +38,8 @@ class Gradients:
     """By site, of the same shapes as in `values`; 0 where the number does not depend on a value."""
 
 
-def forward(
-    model: SpeechModel, tape: Tape, inputs: Tensor, ids: Tensor | None = None, *, differentiable: bool = False
-) -> None:
-    """Run the network on windows as far as `tape` needs; the values are then in the tape."""
-    with torch.set_grad_enabled(differentiable), recording(tape):
-        encoded = model.module.encode(inputs.to(model.device, model.dtype))
-        if ids is not None and "decoder" in model.dims.traits:
-            model.module.decode(ids.to(model.device), encoded)
-        elif "text" in model.dims.traits and "decoder" not in model.dims.traits:
-            model.module.letters(encoded)
-
-
 def run_each(
-    model: SpeechModel,
+    model: LoadedModel,
     clip: Clip,
     sites: Sequence[Site],
     sweep: Sequence[Sequence[Edit]],
@@ -73,7 +62,7 @@ def run_each(
         for number, window in enumerate(windows):
             here = [tokens[row][number] for row in rows]
             tape = _tape(sites, [bound[row] for row in rows], window.start_s)
-            forward(model, tape, window.input[None], _ids(here))
+            model.forward(tape, window.input[None], _ids(here))
             for site in sites:
                 values = tape.read(site, site.n_heads(model.dims))
                 for row, value, positions in zip(rows, values, here, strict=True):
@@ -103,7 +92,7 @@ def trim(value: Tensor, site: Site, dims: Dims, n_frames: int, n_tokens: int | N
 
 
 def differentiate(
-    model: SpeechModel,
+    model: LoadedModel,
     clip: Clip,
     of: Objective,
     wrt: Sequence[Site],
@@ -120,7 +109,7 @@ def differentiate(
     _check_one_window(model, clip, windows, "a gradient")
     (positions,) = tokens_read(model, clip, windows, sites, [edits], text, language)[0]
     tape = _tape(sites, [bound], 0.0)
-    forward(model, tape, windows[0].input[None], _ids([positions]), differentiable=True)
+    model.forward(tape, windows[0].input[None], _ids([positions]), differentiable=True)
 
     def as_run(find: Callable[[Site], Tensor], which: Sequence[Site]) -> Run:
         kept = {str(s): trim(find(s), s, model.dims, windows[0].n_frames, len(positions)) for s in which}
@@ -166,7 +155,7 @@ def _tape(sites: Sequence[Site], bound: Sequence[Sequence[BoundEdit]], start_s: 
     return Tape(sites, (), [start_s] * len(bound), row_edits=bound)
 
 
-def _check_one_window(model: SpeechModel, clip: Clip, windows: Sequence[Window], what: str) -> None:
+def _check_one_window(model: LoadedModel, clip: Clip, windows: Sequence[Window], what: str) -> None:
     if len(windows) > 1:
         raise InputError(
             f"{what} exists within one window of {model.dims.window_s:g} s, but {clip.clip_id!r} spans "
@@ -175,7 +164,7 @@ def _check_one_window(model: SpeechModel, clip: Clip, windows: Sequence[Window],
 
 
 def tokens_read(
-    model: SpeechModel,
+    model: LoadedModel,
     clip: Clip,
     windows: Sequence[Window],
     sites: Sequence[Site],
@@ -184,18 +173,39 @@ def tokens_read(
     language: str | None,
 ) -> list[list[list[Position]]]:
     """For each list of edits, the tokens that the decoder reads in each window; none where it need not run."""
-    if "decoder" not in model.dims.traits and (text is not None or language is not None):
+    if not model.writes_with_decoder and (text is not None or language is not None):
         raise InputError(f"{model.name} has no text decoder that could be forced; leave out the text and the language.")
-    if "decoder" not in model.dims.traits or not any(site.needs_text(model.dims) for site in sites):
+    if not model.writes_with_decoder or not any(site.needs_text(model.dims) for site in sites):
         return [[[] for _ in windows] for _ in sweep]
     if text is not None:
         _check_one_window(model, clip, windows, "a forced text")
         if language is None and model.rules.needs_language():
-            heard = model.transcribe_each(clip, sweep, max_tokens=1)
-            return [model._tokens(windows, text, transcript.language) for transcript in heard]
-        return [model._tokens(windows, text, language)] * len(sweep)
-    written = model.transcribe_each(clip, sweep, language=language)
-    return [model._tokens(windows, transcript, language) for transcript in written]
+            heard = transcribe_clips(model, [clip] * len(sweep), sweep, DecodingOptions(max_tokens=1))
+            return [_positions(model, windows, text, transcript.language) for transcript in heard]
+        return [_positions(model, windows, text, language)] * len(sweep)
+    written = transcribe_clips(model, [clip] * len(sweep), sweep, DecodingOptions(language=language))
+    return [_positions(model, windows, transcript, language) for transcript in written]
+
+
+def _positions(
+    model: LoadedModel, windows: Sequence[Window], text: str | Transcript, language: str | None
+) -> list[list[Position]]:
+    """The tokens that the decoder reads in each window: the prompt and the text, given or generated."""
+    tokenizer = model.require_tokenizer()
+    if isinstance(text, Transcript):
+        transcript, language = text, text.language
+        written = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(windows))]
+    else:
+        written = [tokenizer.encode(" " + text.strip())]
+    prompt = model.rules.prompt_for(language)
+    limit = model.dims.n_text_positions - len(prompt)
+    if len(written[0]) > limit:
+        raise InputError(f"The text has {len(written[0])} tokens; the decoder has room for {limit}.")
+    return [
+        [Position(index, tokenizer.decode([index]), "prompt", number) for index in prompt]
+        + [Position(index, tokenizer.decode([index]), "text", number) for index in ids]
+        for number, ids in enumerate(written)
+    ]
 
 
 def _ids(rows: Sequence[Sequence[Position]]) -> Tensor | None:

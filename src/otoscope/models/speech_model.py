@@ -1,12 +1,11 @@
-"""SpeechModel: a loaded model with its front end, tokenizer, clock and sites."""
+"""SpeechModel: what users call: load a model, read, edit, transcribe, score, differentiate."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, overload
 
 import torch
@@ -14,21 +13,17 @@ from torch import Tensor
 
 from otoscope.audio import Clip
 from otoscope.errors import InputError
-from otoscope.models.clock import Clock
-from otoscope.models.dims import Dims
+from otoscope.models.ctc.transcripts import score_spelling, spell
 from otoscope.models.edits import Edit, bind_edits
 from otoscope.models.families import find_family
-from otoscope.models.front_end import Window, cut
-from otoscope.models.generation import DecodingOptions, Rules, Transcript, score_clip, transcribe_clips
+from otoscope.models.generation import DecodingOptions, Transcript, score_clip, transcribe_clips
 from otoscope.models.heads import HeadStatistics, head_statistics
-from otoscope.models.letters import LetterTokenizer
+from otoscope.models.loaded import LoadedModel
 from otoscope.models.loading.checkpoint import DTYPES, Checkpoint, build, open_checkpoint
-from otoscope.models.run import Position, Run
-from otoscope.models.running import Gradients, Objective, differentiate, forward, run_each, trim
-from otoscope.models.sites import Site, parse_site, site_names
-from otoscope.models.spelling import Heard, check_options, score_spelling, spell
-from otoscope.models.taps import Tape
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.networks.taps import Tape
+from otoscope.models.run import Run
+from otoscope.models.running import Gradients, Objective, differentiate, run_each, trim
+from otoscope.models.sites import Site
 from otoscope.models.untrained import randomise
 
 
@@ -81,91 +76,12 @@ def _device(device: str | torch.device | None) -> torch.device:
     return target
 
 
-class SpeechModel:
+class SpeechModel(LoadedModel):
     """A speech model whose activations can be read and edited by site.
 
     Safe to use from several threads at once: what a call reads and edits belongs to that call alone.
     `load_model` makes one.
     """
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self.name = checkpoint.name
-        self.folder = checkpoint.folder
-        self.module = checkpoint.module
-        self.dims: Dims = checkpoint.dims
-        last = "encoder.ln_post" if self.dims.norm == "pre" else f"encoder.{self.dims.n_layers - 1}.resid_post"
-        self.output: Site = parse_site(last, self.dims)
-        """The encoder's last site: what the decoder or CTC head reads."""
-        self.clock: Clock = self.output.clock(self.dims)
-        """Which moment each encoder position stands for."""
-
-    def __repr__(self) -> str:
-        dims = self.dims
-        return (
-            f"SpeechModel({self.name!r}: {dims.family}, {dims.n_layers} encoder layers, d={dims.d_model}, "
-            f"{dims.n_heads} heads, {dims.window_s:g}-s window, {str(self.dtype).removeprefix('torch.')} "
-            f"on {self.device})"
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return next(self.module.parameters()).device  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format the model computes in."""
-        return next(self.module.parameters()).dtype  # type: ignore[no-any-return]
-
-    @cached_property
-    def weights_hash(self) -> str:
-        """SHA-256 of the weights as stored: the same for every device and dtype they are loaded with."""
-        return self.checkpoint.weights_hash()
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """What turns text into tokens and back, opened on first use; None where none can be found."""
-        return self.checkpoint.tokenizer
-
-    @cached_property
-    def rules(self) -> Rules:
-        """What the checkpoint says about prompts and special tokens."""
-        return Rules.of(self.checkpoint.generation, self.checkpoint.config, self._require_tokenizer())
-
-    def _require_tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise InputError(
-                f"The checkpoint of {self.name} has no tokenizer, so it can neither write nor read text; "
-                "put its tokenizer.json beside the weights, or name one with load_model(…, tokenizer=…)."
-            )
-        return self.tokenizer
-
-    def sites(self) -> list[Site]:
-        """Return every site of the model, in the order of the forward pass."""
-        return [self.site(name) for name in site_names(self.dims)]
-
-    def site(self, text: str) -> Site:
-        """Parse a site's name or alias against this model (see `parse_site`)."""
-        return parse_site(text, self.dims)
-
-    def width(self, site: str | Site) -> int:
-        """Return the size of the site's last axis."""
-        return (self.site(site) if isinstance(site, str) else site).width(self.dims)
-
-    def frames(self, clip: Clip) -> int:
-        """Return how many encoder frames of 20 ms the clip fills, over all its windows."""
-        size = self.dims.window_samples
-        n_samples = len(clip.samples())
-        return sum(self.dims.n_frames(min(size, n_samples - start)) for start in range(0, n_samples, size))
-
-    def windows(self, clip: Clip) -> list[Window]:
-        """Cut a clip into windows and compute the network's input for each.
-
-        Raises:
-            InputError: the clip is empty or too short for the front end.
-        """
-        return cut(clip, self.dims, self.checkpoint.preprocessor, self.device)
 
     def encode(
         self,
@@ -191,10 +107,11 @@ class SpeechModel:
         if ids is None and any(site.needs_text(self.dims) for site in sites):
             raise InputError("Decoder sites and logits need the tokens that the decoder reads; give `ids`.")
         tape = Tape(sites, bind_edits(edits, self.dims), [0.0] * len(inputs))
-        values = self._forward(tape, inputs, sites, ids)
+        self.forward(tape, inputs, ids)
+        values = {site: tape.read(site, site.n_heads(self.dims)) for site in sites}
         if valid is None:
-            return values
-        return {str(site): trim(values[str(site)], site, self.dims, max(valid)) for site in sites}
+            return {str(site): value for site, value in values.items()}
+        return {str(site): trim(value, site, self.dims, max(valid)) for site, value in values.items()}
 
     def _parse_reads(self, read: Sequence[str]) -> list[Site]:
         if isinstance(read, str):
@@ -211,13 +128,6 @@ class SpeechModel:
         if not fits:
             shape = ", ".join(str(size) for size in expected)
             raise InputError(f"This model reads windows of shape ({shape}), not {tuple(inputs.shape)}.")
-
-    def _forward(
-        self, tape: Tape, inputs: Tensor, sites: Sequence[Site], ids: Tensor | None = None
-    ) -> dict[str, Tensor]:
-        """Run as far as `tape` needs; return what it has read at `sites`."""
-        forward(self, tape, inputs, ids)
-        return {str(site): tape.read(site, site.n_heads(self.dims)) for site in sites}
 
     def run(
         self,
@@ -301,24 +211,6 @@ class SpeechModel:
         """
         return head_statistics(self, clips, layers, parts, edits, text)
 
-    def _tokens(self, windows: Sequence[Window], text: str | Transcript, language: str | None) -> list[list[Position]]:
-        """The tokens that the decoder reads in each window: the prompt and the text, given or generated."""
-        tokenizer = self._require_tokenizer()
-        if isinstance(text, Transcript):
-            transcript, language = text, text.language
-            written = [[t.id for t in transcript.tokens if t.window == index] for index in range(len(windows))]
-        else:
-            written = [tokenizer.encode(" " + text.strip())]
-        prompt = self.rules.prompt_for(language)
-        limit = self.dims.n_text_positions - len(prompt)
-        if len(written[0]) > limit:
-            raise InputError(f"The text has {len(written[0])} tokens; the decoder has room for {limit}.")
-        return [
-            [Position(index, tokenizer.decode([index]), "prompt", number) for index in prompt]
-            + [Position(index, tokenizer.decode([index]), "text", number) for index in ids]
-            for number, ids in enumerate(written)
-        ]
-
     @overload
     def transcribe(
         self, clips: Clip, *, edits: Sequence[Edit] = ..., options: DecodingOptions | None = ..., **choices: Any
@@ -355,28 +247,10 @@ class SpeechModel:
         """
         if isinstance(clips, Clip):
             return self.transcribe([clips], edits=edits, options=options, **choices)[0]
-        if "decoder" not in self.dims.traits:
-            chosen = check_options(self.name, DecodingOptions.of(options, choices))
-            letters = self._letters
-            return [spell(clip, self._hear(clip, edits), letters, self.clock, chosen) for clip in clips]
-        return transcribe_clips(self, clips, [edits] * len(clips), DecodingOptions.of(options, choices))
-
-    @property
-    def _letters(self) -> LetterTokenizer:
-        self.site("logits")  # refuses with the reason where there is no head
-        tokenizer = self._require_tokenizer()
-        if not isinstance(tokenizer, LetterTokenizer):
-            raise InputError(f"The checkpoint of {self.name} has no vocabulary of letters (vocab.json).")
-        return tokenizer
-
-    def _hear(self, clip: Clip, edits: Sequence[Edit]) -> Iterator[Heard]:
-        """Yield what a CTC model hears in each window of a clip."""
-        bound = bind_edits(edits, self.dims, clip.duration_s)
-        site = self.site("logits")
-        for window in self.windows(clip):
-            tape = Tape([site], bound, [window.start_s])
-            logits = self._forward(tape, window.input[None], [site])["logits"][0]
-            yield Heard(window.start_s, logits.log_softmax(-1))
+        chosen = DecodingOptions.of(options, choices)
+        if self.writes_with_decoder:
+            return transcribe_clips(self, clips, [edits] * len(clips), chosen)
+        return [spell(self, clip, edits, chosen) for clip in clips]
 
     def score(self, clip: Clip, transcript: Transcript, *, edits: Sequence[Edit] = ()) -> list[float]:
         """Return how likely a transcript's tokens are when they are forced (log-probabilities, natural), with edits.
@@ -387,9 +261,7 @@ class SpeechModel:
         Raises:
             InputError: edit that does not fit, or a transcript of a longer clip.
         """
-        if "decoder" not in self.dims.traits:
-            return score_spelling(self._hear(clip, edits), self._letters, transcript)
-        return score_clip(self, clip, transcript, [edits])[0]
+        return self.score_each(clip, transcript, [edits])[0]
 
     def transcribe_each(
         self, clip: Clip, sweep: Sequence[Sequence[Edit]], *, options: DecodingOptions | None = None, **choices: Any
@@ -399,9 +271,10 @@ class SpeechModel:
         Raises:
             InputError: as `transcribe`.
         """
-        if "decoder" not in self.dims.traits:
-            return [self.transcribe(clip, edits=edits, options=options, **choices) for edits in sweep]
-        return transcribe_clips(self, [clip] * len(sweep), sweep, DecodingOptions.of(options, choices))
+        chosen = DecodingOptions.of(options, choices)
+        if self.writes_with_decoder:
+            return transcribe_clips(self, [clip] * len(sweep), sweep, chosen)
+        return [spell(self, clip, edits, chosen) for edits in sweep]
 
     def score_each(self, clip: Clip, transcript: Transcript, sweep: Sequence[Sequence[Edit]]) -> list[list[float]]:
         """Score a transcript once for each list of edits in `sweep`: `score` with each, computed together.
@@ -409,9 +282,9 @@ class SpeechModel:
         Raises:
             InputError: as `score`.
         """
-        if "decoder" not in self.dims.traits:
-            return [self.score(clip, transcript, edits=edits) for edits in sweep]
-        return score_clip(self, clip, transcript, sweep)
+        if self.writes_with_decoder:
+            return score_clip(self, clip, transcript, sweep)
+        return [score_spelling(self, clip, transcript, edits) for edits in sweep]
 
     def random_weights(self, seed: int) -> SpeechModel:
         """Return the same architecture with random weights: the control that every claim needs (see `randomise`)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from otoscope.models.modules.blocks import sinusoids
-from otoscope.models.modules.whisper import Encoder
+from otoscope.models.networks.blocks import sinusoids
+from otoscope.models.networks.whisper import Encoder
 
 
 def randomise(module: nn.Module, seed: int) -> None:

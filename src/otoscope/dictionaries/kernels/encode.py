@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from otoscope.dictionaries.kernels.dispatch import gather_dot, top_k
-from otoscope.models.arithmetic import product
+from otoscope.models.networks.arithmetic import product
 
 FRAMES = {"cpu": 256}
 FRAMES_ELSEWHERE = 8192

@@ -10,7 +10,7 @@ from torch import nn
 from otoscope.models.dims import Dims
 from otoscope.models.families import wav2vec2
 from otoscope.models.families.adapter import Config
-from otoscope.models.modules.wav2vec2 import StackedPositions
+from otoscope.models.networks.wav2vec2 import StackedPositions
 
 
 def _dims(config: Config) -> Dims:

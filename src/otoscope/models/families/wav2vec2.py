@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from otoscope.errors import InputError
 from otoscope.models.dims import SAMPLE_RATE_HZ, ConvLayer, Dims
 from otoscope.models.families.adapter import Config, Family
-from otoscope.models.modules.relative_positions import Distances
-from otoscope.models.modules.wav2vec2 import Encoder, Positions, Wav2Vec2
+from otoscope.models.networks.relative_positions import Distances
+from otoscope.models.networks.wav2vec2 import Encoder, Positions, Wav2Vec2
 
 WINDOW_S = 30
 """Longer clips are cut: attention takes time that grows with the square of the length."""

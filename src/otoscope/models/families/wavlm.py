@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from otoscope.models.dims import Dims
 from otoscope.models.families import wav2vec2
 from otoscope.models.families.adapter import Config
-from otoscope.models.modules.relative_positions import Distances
+from otoscope.models.networks.relative_positions import Distances
 
 
 def _build(config: Config, dims: Dims) -> nn.Module:

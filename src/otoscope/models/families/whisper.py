@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from otoscope.models.dims import ConvLayer, Dims
 from otoscope.models.families.adapter import Config, Family, Names
-from otoscope.models.modules.whisper import Whisper
+from otoscope.models.networks.whisper import Whisper
 
 
 def _dims(config: Config) -> Dims:

@@ -15,11 +15,11 @@ from otoscope.errors import InputError
 from otoscope.models.generation.beam import best_ranked, search
 from otoscope.models.generation.choosing import Hypothesis, choose
 from otoscope.models.generation.options import DecodingOptions
-from otoscope.models.generation.rules import Rules
 from otoscope.models.generation.steps import RowEdits, Steps
 from otoscope.models.generation.token_rules import TokenRules
 from otoscope.models.generation.transcript import Decoded, Token, compression_ratio
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.rules import Rules
+from otoscope.models.text.tokenizer import Tokenizer
 
 
 class WindowDecoder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +13,8 @@ from otoscope.audio import HOP, SAMPLE_RATE_HZ, Clip, log_mel
 from otoscope.errors import InputError
 from otoscope.models.generation.steps import RowEdits
 from otoscope.models.generation.transcript import WrittenWindow
-from otoscope.models.taps import Tape, recording
-from otoscope.models.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from otoscope.models.speech_model import SpeechModel
+from otoscope.models.loaded import LoadedModel
+from otoscope.models.networks.taps import Tape, recording
 
 _BATCH = 16
 """Windows decoded together."""
@@ -41,7 +37,7 @@ class Heard:
         return max(1, int(round((self.end_s - self.start_s) * SAMPLE_RATE_HZ) / (2 * HOP)))
 
 
-def side_by_side(model: SpeechModel, clip: Clip) -> list[Heard]:
+def side_by_side(model: LoadedModel, clip: Clip) -> list[Heard]:
     """Cut a clip into windows one after another.
 
     Raises:
@@ -61,7 +57,7 @@ class Seekable:
     beyond the end is filled up with zeros, as in `whisper.transcribe`.
     """
 
-    def __init__(self, model: SpeechModel, clip: Clip) -> None:
+    def __init__(self, model: LoadedModel, clip: Clip) -> None:
         samples = clip.samples()
         dims = model.dims
         self.length = 2 * dims.n_positions
@@ -79,7 +75,7 @@ class Seekable:
         return Heard(window, seek / _FRAMES_PER_S, (seek + size) / _FRAMES_PER_S)
 
 
-def heard_again(model: SpeechModel, clip: Clip, windows: Sequence[WrittenWindow], *, seeking: bool) -> list[Heard]:
+def heard_again(model: LoadedModel, clip: Clip, windows: Sequence[WrittenWindow], *, seeking: bool) -> list[Heard]:
     """Return the windows of a clip that a transcript was written from (without any: side by side)."""
     if not seeking or not windows:
         return side_by_side(model, clip)
@@ -87,21 +83,10 @@ def heard_again(model: SpeechModel, clip: Clip, windows: Sequence[WrittenWindow]
     return [sound.at(round(window.start_s * _FRAMES_PER_S)) for window in windows if window.start_s < clip.duration_s]
 
 
-def encode(model: SpeechModel, heard: Sequence[Heard], edits: RowEdits) -> Tensor:
+def encode(model: LoadedModel, heard: Sequence[Heard], edits: RowEdits) -> Tensor:
     """Return the encoder's output `[b, t, d]` for windows."""
     tape = Tape([model.output], edits.edits, edits.starts_s, row_edits=edits.of_rows)
     inputs = torch.stack([window.input for window in heard])
     with torch.no_grad(), recording(tape):
         model.module.encode(inputs.to(model.device, model.dtype))
     return tape.read(model.output, 1)
-
-
-def tokenizer_of(model: SpeechModel) -> Tokenizer:
-    """Return the model's tokenizer.
-
-    Raises:
-        InputError: its checkpoint has none.
-    """
-    if model.tokenizer is None:
-        raise InputError(f"The checkpoint of {model.name} has no tokenizer, so it can neither write nor read text.")
-    return model.tokenizer

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from otoscope.models.clock import FRAME_S
-from otoscope.models.generation.rules import Rules
 from otoscope.models.generation.transcript import Decoded, Segment, Token, text_of
 from otoscope.models.generation.words import Word
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.rules import Rules
+from otoscope.models.text.tokenizer import Tokenizer
 
 _SENTENCE_ENDS = ".。!！?？"
 _LONGEST_MEDIAN_S = 0.7

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from otoscope.models.edits import BoundEdit
-from otoscope.models.modules.whisper import Memory
-from otoscope.models.taps import Tape, recording
+from otoscope.models.networks.taps import Tape, recording
+from otoscope.models.networks.whisper import Memory
 
 
 @dataclass(frozen=True, eq=False)

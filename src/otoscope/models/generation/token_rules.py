@@ -10,9 +10,9 @@ from torch import Tensor
 from otoscope.errors import InputError
 from otoscope.models.clock import FRAME_S
 from otoscope.models.generation.options import DecodingOptions
-from otoscope.models.generation.rules import Rules
 from otoscope.models.loading.special_tokens import non_speech_tokens
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.rules import Rules
+from otoscope.models.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, eq=False)

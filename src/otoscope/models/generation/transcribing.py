@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,7 +19,6 @@ from otoscope.models.generation.listening import (
     encode,
     heard_again,
     side_by_side,
-    tokenizer_of,
 )
 from otoscope.models.generation.options import DecodingOptions
 from otoscope.models.generation.scoring import score
@@ -45,16 +43,14 @@ from otoscope.models.generation.transcript import (
     join,
 )
 from otoscope.models.generation.words import merge_punctuation
-
-if TYPE_CHECKING:
-    from otoscope.models.speech_model import SpeechModel
+from otoscope.models.loaded import LoadedModel
 
 _FRAMES_PER_S = 100  # mel frames
 _TEMPERATURE_OF_NO_PROMPT = 0.5  # text drawn at a higher one is not fed to the next window
 
 
 def transcribe_clips(
-    model: SpeechModel,
+    model: LoadedModel,
     clips: Sequence[Clip],
     edits: Sequence[Sequence[Edit]],
     options: DecodingOptions,
@@ -64,7 +60,7 @@ def transcribe_clips(
     Raises:
         InputError: an edit that does not fit, an option that the model cannot follow, or an unreadable clip.
     """
-    decoder = WindowDecoder(model.module, tokenizer_of(model), model.rules, options)
+    decoder = WindowDecoder(model.module, model.require_tokenizer(), model.rules, options)
     if options.word_times:
         alignment_heads(options.alignment_heads, model.checkpoint.generation, model.dims)
     writers = [_Writer(model, decoder, clip, own) for clip, own in zip(clips, _bound(model, clips, edits), strict=True)]
@@ -75,7 +71,7 @@ def transcribe_clips(
     return [writer.transcript() for writer in writers]
 
 
-def _bound(model: SpeechModel, clips: Sequence[Clip], edits: Sequence[Sequence[Edit]]) -> list[list[BoundEdit]]:
+def _bound(model: LoadedModel, clips: Sequence[Clip], edits: Sequence[Sequence[Edit]]) -> list[list[BoundEdit]]:
     """Check the edits of each clip; lists that are the same object stay the same."""
     by_list: dict[int, list[BoundEdit]] = {}
     found = []
@@ -89,7 +85,7 @@ def _bound(model: SpeechModel, clips: Sequence[Clip], edits: Sequence[Sequence[E
 class _Writer:
     """What has been written of one clip so far."""
 
-    model: SpeechModel
+    model: LoadedModel
     decoder: WindowDecoder
     clip: Clip
     edits: Sequence[BoundEdit]
@@ -224,7 +220,7 @@ def _row_edits(writers: Sequence[_Writer], heard: Sequence[Heard]) -> RowEdits:
     return RowEdits((), [writer.edits for writer in writers], starts_s)
 
 
-def _write_side_by_side(model: SpeechModel, decoder: WindowDecoder, writers: Sequence[_Writer]) -> None:
+def _write_side_by_side(model: LoadedModel, decoder: WindowDecoder, writers: Sequence[_Writer]) -> None:
     windows = ((writer, heard) for writer in writers for heard in side_by_side(model, writer.clip))
     while batch := list(islice(windows, _BATCH)):
         owners, heard = [writer for writer, _ in batch], [window for _, window in batch]
@@ -236,7 +232,7 @@ def _write_side_by_side(model: SpeechModel, decoder: WindowDecoder, writers: Seq
             writer.take(found[row], window, encoded[row : row + 1])
 
 
-def _seek_through(model: SpeechModel, decoder: WindowDecoder, writers: Sequence[_Writer]) -> None:
+def _seek_through(model: LoadedModel, decoder: WindowDecoder, writers: Sequence[_Writer]) -> None:
     """Decode the next window of several clips at a time; those whose prompts are equally long go together."""
     waiting = iter(writers)
     going: list[tuple[_Writer, Seekable]] = []
@@ -252,7 +248,7 @@ def _seek_through(model: SpeechModel, decoder: WindowDecoder, writers: Sequence[
             _decode_next(model, decoder, rows)
 
 
-def _decode_next(model: SpeechModel, decoder: WindowDecoder, rows: Sequence[tuple[_Writer, Seekable]]) -> None:
+def _decode_next(model: LoadedModel, decoder: WindowDecoder, rows: Sequence[tuple[_Writer, Seekable]]) -> None:
     """Decode the next window of clips whose prompts are equally long."""
     heard = [sound.at(writer.seek) for writer, sound in rows]
     edits = _row_edits([writer for writer, _ in rows], heard)
@@ -273,7 +269,7 @@ def _decode_next(model: SpeechModel, decoder: WindowDecoder, rows: Sequence[tupl
 
 
 def score_clip(
-    model: SpeechModel, clip: Clip, transcript: Transcript, edits: Sequence[Sequence[Edit]]
+    model: LoadedModel, clip: Clip, transcript: Transcript, edits: Sequence[Sequence[Edit]]
 ) -> list[list[float]]:
     """Return the log-probability of each token of a transcript, forced, under each list of edits.
 
@@ -281,7 +277,7 @@ def score_clip(
         InputError: an edit that does not fit, or a transcript of another clip.
     """
     options, rules = transcript.options, model.rules
-    token_rules = TokenRules.of(options, rules, tokenizer_of(model), model.device)
+    token_rules = TokenRules.of(options, rules, model.require_tokenizer(), model.device)
     bound = [bind_edits(own, model.dims, clip.duration_s) for own in edits]
     windows = heard_again(model, clip, transcript.windows, seeking=options.timestamps)
     if any(token.window >= len(windows) for token in transcript.tokens):

@@ -11,7 +11,7 @@ from typing import Any
 from otoscope.audio import Clip
 from otoscope.models.generation.options import DecodingOptions
 from otoscope.models.generation.words import Word
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.tokenizer import Tokenizer
 
 _LOOP_PERIODS = range(1, 9)
 _LOOP_REPEATS = 6

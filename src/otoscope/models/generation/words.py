@@ -6,7 +6,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.tokenizer import Tokenizer
 
 _UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 _INCOMPLETE = "\ufffd"  # what a tokenizer writes for a character whose bytes are not all there

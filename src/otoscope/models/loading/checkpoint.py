@@ -25,7 +25,7 @@ from otoscope.models.loading.openai_file import read_openai
 from otoscope.models.loading.released import heads_of_released_model, last_half
 from otoscope.models.loading.text import Text, text_of_file, text_of_folder
 from otoscope.models.loading.weights import hash_checkpoint, hash_tensors, read_weights, weight_files
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.tokenizer import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.tokenizer import Tokenizer
 
 _CODES = """
 en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml cy

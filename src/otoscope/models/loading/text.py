@@ -13,7 +13,7 @@ from otoscope.errors import InputError
 from otoscope.models.dims import Dims
 from otoscope.models.loading.released import hub_name, released_names
 from otoscope.models.loading.special_tokens import ENGLISH_VOCABULARY, decoding_rules, special_tokens
-from otoscope.models.tokenizer import BytePairTokenizer, Tokenizer, find_tokenizer
+from otoscope.models.text.tokenizer import BytePairTokenizer, Tokenizer, find_tokenizer
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from otoscope.models.dims import Dims
-from otoscope.models.modules.blocks import ACTIVATIONS, Block, KeyValues
-from otoscope.models.taps import tap
+from otoscope.models.networks.blocks import ACTIVATIONS, Block, KeyValues
+from otoscope.models.networks.taps import tap
 
 
 class Memory:

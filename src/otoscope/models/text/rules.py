@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from otoscope.errors import InputError, nearest
-from otoscope.models.tokenizer import Tokenizer
+from otoscope.models.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from otoscope.models.arithmetic import multiplies, product
-from otoscope.models.taps import Tape, current_tape
+from otoscope.models.networks.arithmetic import multiplies, product
+from otoscope.models.networks.taps import Tape, current_tape
 
 _QUERIES_AT_ONCE = 250
 """Query frames per product: few enough for their logits to stay in the processor's cache."""

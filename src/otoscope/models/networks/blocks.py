@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.models.arithmetic import Linear, in_blocks
-from otoscope.models.attention import ScoreBias, attend
-from otoscope.models.taps import current_tape, tap
+from otoscope.models.networks.arithmetic import Linear, in_blocks
+from otoscope.models.networks.attention import ScoreBias, attend
+from otoscope.models.networks.taps import current_tape, tap
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from otoscope.models.arithmetic import Linear
 from otoscope.models.dims import ConvLayer, Dims
-from otoscope.models.modules.blocks import ACTIVATIONS, Block
-from otoscope.models.modules.relative_positions import Distances, Gate
-from otoscope.models.taps import tap
+from otoscope.models.networks.arithmetic import Linear
+from otoscope.models.networks.blocks import ACTIVATIONS, Block
+from otoscope.models.networks.relative_positions import Distances, Gate
+from otoscope.models.networks.taps import tap
 
 ConvNorm = Literal["group", "layer"]
 """Whether the first convolution is normalised over time, or each of them over its channels."""

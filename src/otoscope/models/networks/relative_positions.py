@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from otoscope.models.attention import ScoreBias
+from otoscope.models.networks.attention import ScoreBias
 
 
 @dataclass(frozen=True, eq=False)

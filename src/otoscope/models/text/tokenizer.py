@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from otoscope.errors import OtoscopeError
-from otoscope.models.letters import LetterTokenizer
+from otoscope.models.text.letters import LetterTokenizer
 
 
 class Tokenizer(Protocol):

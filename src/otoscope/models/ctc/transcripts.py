@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
-from otoscope.models.ctc import Aligned, ctc_align, ctc_greedy
+from otoscope.models.ctc.alignment import Aligned, ctc_align, ctc_greedy
+from otoscope.models.edits import Edit, bind_edits
 from otoscope.models.generation import (
     DecodingOptions,
     Segment,
@@ -23,12 +24,14 @@ from otoscope.models.generation import (
     compression_ratio,
     is_looped,
 )
-from otoscope.models.letters import LetterTokenizer
+from otoscope.models.loaded import LoadedModel
+from otoscope.models.networks.taps import Tape
+from otoscope.models.text.letters import LetterTokenizer
 
 _FOLLOWED = ("timestamps", "word_times")
 
 
-class Heard(NamedTuple):
+class _Heard(NamedTuple):
     """What a model hears in one window of a clip."""
 
     start_s: float
@@ -37,19 +40,19 @@ class Heard(NamedTuple):
     """Log-probabilities (natural) of the letters, `[t, v]`."""
 
 
-def spell(
-    clip: Clip, heard: Iterable[Heard], tokenizer: LetterTokenizer, clock: Clock, options: DecodingOptions
-) -> Transcript:
+def spell(model: LoadedModel, clip: Clip, edits: Sequence[Edit], options: DecodingOptions) -> Transcript:
     """Write down what is heard: the most probable path, special tokens left out; a segment for each window.
 
     A token's `log_prob` is summed over the frames that it holds (see `Aligned`), its `entropy` is their mean;
     `avg_log_prob` is the mean over all frames, blanks included. A word's probability is the mean over its letters'
     frames (geometric).
     """
+    _check_options(model.name, options)
+    tokenizer, clock = _letters_of(model), model.clock
     segments: list[Segment] = []
     windows: list[WrittenWindow] = []
     total, n_frames = 0.0, 0
-    for number, window in enumerate(heard):
+    for number, window in enumerate(_hear(model, clip, edits)):
         best = window.log_probs.max(-1).values.double()
         segment = _segment(window, number, float(best.mean()), tokenizer, clock)
         segments += [segment] if segment.tokens else []
@@ -73,7 +76,7 @@ def spell(
     )
 
 
-def score_spelling(heard: Iterable[Heard], tokenizer: LetterTokenizer, transcript: Transcript) -> list[float]:
+def score_spelling(model: LoadedModel, clip: Clip, transcript: Transcript, edits: Sequence[Edit]) -> list[float]:
     """Return the log-probability of each token of a transcript, forced: summed over the frames that the most probable
     path which spells the transcript gives it (see `Aligned`).
 
@@ -82,9 +85,10 @@ def score_spelling(heard: Iterable[Heard], tokenizer: LetterTokenizer, transcrip
     Raises:
         InputError: the sound is too short for the tokens, or has fewer windows than the transcript.
     """
+    tokenizer = _letters_of(model)
     scores: list[float] = []
     n_windows = 0
-    for number, window in enumerate(heard):
+    for number, window in enumerate(_hear(model, clip, edits)):
         ids = [token.id for token in transcript.tokens if token.window == number]
         scores += [one.log_prob for one in ctc_align(window.log_probs, ids, tokenizer.blank)]
         n_windows += 1
@@ -93,22 +97,35 @@ def score_spelling(heard: Iterable[Heard], tokenizer: LetterTokenizer, transcrip
     return scores
 
 
-def check_options(model: str, options: DecodingOptions) -> DecodingOptions:
-    """Return the options if reading letters off can follow them (times of tokens and words come with it anyway).
+def _letters_of(model: LoadedModel) -> LetterTokenizer:
+    model.site("logits")  # refuses with the reason where there is no head
+    tokenizer = model.require_tokenizer()
+    if not isinstance(tokenizer, LetterTokenizer):
+        raise InputError(f"The checkpoint of {model.name} has no vocabulary of letters (vocab.json).")
+    return tokenizer
 
-    Raises:
-        InputError: an option that only text decoders understand differs from its default.
-    """
+
+def _hear(model: LoadedModel, clip: Clip, edits: Sequence[Edit]) -> Iterator[_Heard]:
+    """Yield what the model hears in each window of a clip."""
+    bound = bind_edits(edits, model.dims, clip.duration_s)
+    site = model.site("logits")
+    for window in model.windows(clip):
+        tape = Tape([site], bound, [window.start_s])
+        model.forward(tape, window.input[None])
+        yield _Heard(window.start_s, tape.read(site, 1)[0].log_softmax(-1))
+
+
+def _check_options(model: str, options: DecodingOptions) -> None:
+    """Refuse options that reading letters off cannot follow (times of tokens and words come with it anyway)."""
     for item in fields(options):
         value = getattr(options, item.name)
         if value != item.default and item.name not in _FOLLOWED and (item.name, value) != ("task", "transcribe"):
             raise InputError(
                 f"{model} writes the letter of each frame (CTC) and knows no {item.name}; leave out {value!r}."
             )
-    return options
 
 
-def _segment(window: Heard, number: int, avg_log_prob: float, tokenizer: LetterTokenizer, clock: Clock) -> Segment:
+def _segment(window: _Heard, number: int, avg_log_prob: float, tokenizer: LetterTokenizer, clock: Clock) -> Segment:
     """What one window says."""
     found = [one for one in ctc_greedy(window.log_probs, tokenizer.blank) if one.id not in tokenizer.special_ids]
     text = tokenizer.decode([one.id for one in found]).strip()
