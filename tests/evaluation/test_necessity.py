@@ -58,6 +58,14 @@ def scaled(
     )
 
 
+@pytest.fixture(scope="module")
+def reversed_(
+    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+) -> tuple[list[Necessity], Effect, Effect]:
+    """Each feature scaled by −1."""
+    return scaled(pocket, mini, trained, factor=-1.0)
+
+
 def test_words_with_the_phone_lose_more_when_its_feature_is_off(
     pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
 ) -> None:
@@ -67,19 +75,22 @@ def test_words_with_the_phone_lose_more_when_its_feature_is_off(
 
 
 def test_words_with_the_phone_are_rewritten_when_its_feature_is_reversed(
-    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+    reversed_: tuple[list[Necessity], Effect, Effect],
 ) -> None:
-    results, edit, control = scaled(pocket, mini, trained, factor=-1.0)
+    results, edit, control = reversed_
     assert edit.log_prob.low > control.log_prob.high
     assert edit.changed.low > control.changed.mean
     assert more_than_control(results).low > 0.5
 
 
 def test_features_of_other_phones_do_not_explain_the_words(
-    pocket: SpeechModel, mini: Corpus, trained: tuple[Dictionary, Atlas]
+    pocket: SpeechModel,
+    mini: Corpus,
+    trained: tuple[Dictionary, Atlas],
+    reversed_: tuple[list[Necessity], Effect, Effect],
 ) -> None:
     """The control that must fail: the same features, but words marked by a phone that each does not stand for."""
-    matched, _, _ = scaled(pocket, mini, trained, factor=-1.0)
+    matched, _, _ = reversed_
     phones = [result.label for result in matched]
     mismatched = [
         necessity(

@@ -143,8 +143,8 @@ def necessity(
             f"Only {len(used)} of {len(clips)} clips have words with and without {label!r} that the model "
             "transcribes exactly; give more clips with word and phone tiers."
         )
-    effects = _clip_effects(model, used, edit)
-    controls = np.array([_clip_effects(model, used, other) for other in redirected])
+    effects, *others_effects = _clip_effects(model, used, [edit, *redirected])
+    controls = np.array(others_effects)
     return Necessity(
         dictionary.name,
         feature,
@@ -180,19 +180,22 @@ def _words_with(clip: Clip, transcript: Transcript, label: str) -> NDArray[np.bo
 
 
 def _clip_effects(
-    model: SpeechModel, used: Sequence[tuple[Clip, Transcript, NDArray[np.bool_]]], edit: Edit
+    model: SpeechModel, used: Sequence[tuple[Clip, Transcript, NDArray[np.bool_]]], edits: Sequence[Edit]
 ) -> NDArray[np.float64]:
-    """Return per clip (drop of log-probability, share changed): marked words minus the others, `[clips, 2]`."""
+    """Return per edit and clip (drop of log-probability, share changed): marked words minus the others, `[e, c, 2]`."""
     language = used[0][1].language
-    edited = model.transcribe([clip for clip, _, _ in used], edits=[edit], language=language)
-    rows = []
-    for (clip, transcript, marks), after in zip(used, edited, strict=True):
-        lost = np.array([token.log_prob for token in transcript.tokens])
-        lost -= np.array(model.score(clip, transcript, edits=[edit]))
-        drops = np.array([lost[positions].sum() for positions in group_words(transcript.tokens)])
-        changed = _changed_words(transcript.text.split(), after.text.split())
-        rows.append([values[marks].mean() - values[~marks].mean() for values in (drops, changed)])
-    return np.array(rows)
+    sweep = [[edit] for edit in edits]
+    edited = model.transcribe_each([clip for clip, _, _ in used], sweep, language=language)
+    effects = np.empty((len(edits), len(used), 2))
+    for number, ((clip, transcript, marks), written) in enumerate(zip(used, edited, strict=True)):
+        before = np.array([token.log_prob for token in transcript.tokens])
+        forced = model.score_each(clip, transcript, sweep)
+        for row, (after, log_probs) in enumerate(zip(written, forced, strict=True)):
+            lost = before - np.array(log_probs)
+            drops = np.array([lost[positions].sum() for positions in group_words(transcript.tokens)])
+            changed = _changed_words(transcript.text.split(), after.text.split())
+            effects[row, number] = [values[marks].mean() - values[~marks].mean() for values in (drops, changed)]
+    return effects
 
 
 def _changed_words(before: Sequence[str], after: Sequence[str]) -> NDArray[np.float64]:

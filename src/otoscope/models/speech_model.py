@@ -263,18 +263,44 @@ class SpeechModel(LoadedModel):
         """
         return self.score_each(clip, transcript, [edits])[0]
 
+    @overload
     def transcribe_each(
-        self, clip: Clip, sweep: Sequence[Sequence[Edit]], *, options: DecodingOptions | None = None, **choices: Any
-    ) -> list[Transcript]:
-        """Write down a clip once for each list of edits in `sweep`: `transcribe` with each, decoded together.
+        self, clips: Clip, sweep: Sequence[Sequence[Edit]], *, options: DecodingOptions | None = ..., **choices: Any
+    ) -> list[Transcript]: ...
+
+    @overload
+    def transcribe_each(
+        self,
+        clips: Sequence[Clip],
+        sweep: Sequence[Sequence[Edit]],
+        *,
+        options: DecodingOptions | None = ...,
+        **choices: Any,
+    ) -> list[list[Transcript]]: ...
+
+    def transcribe_each(
+        self,
+        clips: Clip | Sequence[Clip],
+        sweep: Sequence[Sequence[Edit]],
+        *,
+        options: DecodingOptions | None = None,
+        **choices: Any,
+    ) -> list[Transcript] | list[list[Transcript]]:
+        """Write down a clip (or several) once for each list of edits in `sweep`: `transcribe` with each.
+
+        What lies before the first edit is computed once, and all are decoded together. Of several clips, a list each.
 
         Raises:
             InputError: as `transcribe`.
         """
+        if isinstance(clips, Clip):
+            return self.transcribe_each([clips], sweep, options=options, **choices)[0]
         chosen = DecodingOptions.of(options, choices)
-        if self.writes_with_decoder:
-            return transcribe_clips(self, [clip] * len(sweep), sweep, chosen)
-        return [spell(self, clip, edits, chosen) for edits in sweep]
+        if not self.writes_with_decoder:
+            return [[spell(self, clip, edits, chosen) for edits in sweep] for clip in clips]
+        each = [clip for clip in clips for _ in sweep]
+        written = transcribe_clips(self, each, [*sweep] * len(clips), chosen)
+        return [written[first : first + len(sweep)] for first in range(0, len(written), len(sweep))]
 
     def score_each(self, clip: Clip, transcript: Transcript, sweep: Sequence[Sequence[Edit]]) -> list[list[float]]:
         """Score a transcript once for each list of edits in `sweep`: `score` with each, computed together.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,7 @@ from otoscope.errors import InputError
 from otoscope.models.generation.steps import RowEdits
 from otoscope.models.generation.transcript import WrittenWindow
 from otoscope.models.loaded import LoadedModel
-from otoscope.models.networks.taps import Tape, recording
+from otoscope.models.networks.taps import Tape
 
 _BATCH = 16
 """Windows decoded together."""
@@ -84,9 +85,18 @@ def heard_again(model: LoadedModel, clip: Clip, windows: Sequence[WrittenWindow]
 
 
 def encode(model: LoadedModel, heard: Sequence[Heard], edits: RowEdits) -> Tensor:
-    """Return the encoder's output `[b, t, d]` for windows."""
+    """Return the encoder's output `[b, t, d]` for windows.
+
+    Where one window follows itself under other edits, what lies before the first edit is computed once.
+    """
+    runs = [list(rows) for _, rows in groupby(range(len(heard)), key=lambda row: id(heard[row]))]
+    if len(runs) == len(heard):
+        return _encode(model, [window.input for window in heard], edits)
+    parts = [_encode(model, [heard[run[0]].input], edits.select(run)).expand(len(run), -1, -1) for run in runs]
+    return torch.cat(parts)
+
+
+def _encode(model: LoadedModel, inputs: Sequence[Tensor], edits: RowEdits) -> Tensor:
     tape = Tape([model.output], edits.edits, edits.starts_s, row_edits=edits.of_rows)
-    inputs = torch.stack([window.input for window in heard])
-    with torch.no_grad(), recording(tape):
-        model.module.encode(inputs.to(model.device, model.dtype))
+    model.forward(tape, torch.stack(list(inputs)))
     return tape.read(model.output, 1)

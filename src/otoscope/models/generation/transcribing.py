@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import groupby, islice
 
 from torch import Tensor
 
@@ -221,7 +221,8 @@ def _row_edits(writers: Sequence[_Writer], heard: Sequence[Heard]) -> RowEdits:
 
 
 def _write_side_by_side(model: LoadedModel, decoder: WindowDecoder, writers: Sequence[_Writer]) -> None:
-    windows = ((writer, heard) for writer in writers for heard in side_by_side(model, writer.clip))
+    groups = (list(group) for _, group in groupby(writers, key=lambda writer: id(writer.clip)))
+    windows = ((writer, heard) for group in groups for heard in side_by_side(model, group[0].clip) for writer in group)
     while batch := list(islice(windows, _BATCH)):
         owners, heard = [writer for writer, _ in batch], [window for _, window in batch]
         edits = _row_edits(owners, heard)
