@@ -54,7 +54,7 @@ def test_an_unknown_site(few: Path, tmp_path: Path) -> None:
     words = ("harvest", "--corpus", few, "--workspace", tmp_path / "ws", "--site")
     assert "did you mean encoder.2.resid_post" in refused(*words, "encoder.2.resid_pos")
     assert "the layers are 0 to 3" in refused(*words, "encoder.4.resid_post")
-    assert "come with a later release" in refused(*words, "decoder.0.mlp.post")
+    assert "a row per token and a store one per frame" in refused(*words, "decoder.0.mlp.post")
     assert "Say which sites to harvest" in refused(*words[:-1])
     assert not (tmp_path / "ws" / "stores").exists()
 

@@ -16,5 +16,3 @@ from otoscope.audio.mel import N_FFT as N_FFT
 from otoscope.audio.mel import log_mel as log_mel
 from otoscope.audio.mel import mel_filters as mel_filters
 from otoscope.audio.problems import Problem as Problem
-from otoscope.audio.windows import Window as Window
-from otoscope.audio.windows import cut_windows as cut_windows

@@ -50,7 +50,10 @@ def run(
         width = "" if row.is_map else str(parse_site(row.at(0), dims).width(dims))
         name = row.name + ("[dim]\\[h][/]" if row.heads else "")
         listing.add_row(name, escape(row.shape), width, "✓" if row.writable else "", row.meaning)
-    out().print(f"[bold]{speech_model.name}[/]: layers L = 0…{dims.n_layers - 1}, heads h = 0…{dims.n_heads - 1}")
+    facts = f"{dims.family}, encoder layers L = 0…{dims.n_layers - 1}, heads h = 0…{dims.n_heads - 1}"
+    if dims.n_decoder_layers:
+        facts += f"; decoder layers 0…{dims.n_decoder_layers - 1}, heads 0…{dims.n_decoder_heads - 1}"
+    out().print(f"[bold]{speech_model.name}[/]: {facts}")
     out().print(listing)
     reasons: dict[str, list[str]] = {}
     for row in SITES:

@@ -12,7 +12,7 @@ from otoscope.audio import Clip
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
 from otoscope.models.dims import Dims
-from otoscope.models.front_end import Window, cut
+from otoscope.models.front_end import Window, cut, spans
 from otoscope.models.loading.checkpoint import Checkpoint
 from otoscope.models.networks.taps import Tape, recording
 from otoscope.models.sites import Site, parse_site, site_names
@@ -100,9 +100,7 @@ class LoadedModel:
 
     def frames(self, clip: Clip) -> int:
         """Return how many encoder frames the clip fills, over all its windows."""
-        size = self.dims.window_samples
-        n_samples = len(clip.samples())
-        return sum(self.dims.n_frames(min(size, n_samples - start)) for start in range(0, n_samples, size))
+        return sum(self.dims.n_frames(stop - start) for start, stop in spans(len(clip.samples()), self.dims))
 
     def windows(self, clip: Clip) -> list[Window]:
         """Cut a clip into windows and compute the network's input for each.
