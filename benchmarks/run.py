@@ -8,7 +8,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-BENCHMARKS = ("harvest.py", "harvest_to_disk.py", "cold_start.py", "topk_step.py", "selectivity.py", "edit_effect.py")
+BENCHMARKS = (
+    "harvest.py",
+    "harvest_to_disk.py",
+    "cold_start.py",
+    "attention_memory.py",
+    "topk_step.py",
+    "selectivity.py",
+    "edit_effect.py",
+)
 
 
 def main() -> int:

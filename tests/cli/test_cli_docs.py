@@ -39,6 +39,9 @@ def test_every_command_of_the_page_runs(few: Path, tmp_path: Path, monkeypatch: 
     (tmp_path / "recordings").mkdir()
     for name, clip in zip(("recording.wav", "recordings/one.wav", "recordings/two.wav"), clips, strict=False):
         soundfile.write(tmp_path / name, clip.samples(), 16000)
+    names = ("one", "two")
+    rows = [f"{name}.wav,{clip.text}" for name, clip in zip(names, clips[1:], strict=False)]
+    (tmp_path / "recordings" / "manifest.csv").write_text("\n".join(["path,text", *rows]), "utf-8")
     for command in commands():
         done = otoscope(*shlex.split(command)[1:])
         assert done.code == 0, (command, done.err)
