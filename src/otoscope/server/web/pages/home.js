@@ -41,7 +41,7 @@ export function HomePage() {
 
 /** @param {ModelInfo} model */
 const modelLine = (model) =>
-  `${model.n_layers} encoder layers · width ${model.d_model} · ${model.n_heads} heads · ${model.window_s} s window · ${model.n_mels} mel bands`;
+  `${model.n_layers} encoder layers · width ${model.d_model} · ${model.n_heads} heads · ${model.window_s} s window · ${model.n_mels ? `${model.n_mels} mel bands` : "hears samples"}`;
 
 /** @param {{ labels: LabelCount[] }} props */
 function Search({ labels }) {

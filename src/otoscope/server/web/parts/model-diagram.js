@@ -20,16 +20,18 @@ export function ModelDiagram({ overview: { model, atlases } }) {
     name,
   ) => html`<li class="block single"><h3>${name}</h3>
     <${Socket} name=${name} atlases=${lit((s) => s === site)} /></li>`;
+  const has = /** @param {string} site */ (site) => model.sites.includes(site);
+  const writer = has("decoder.ln_post") ? "decoder" : "head";
   return html`<ol class="chain" aria-label="The model from sound to text">
-    ${single("mel", "mel")}
+    ${has("mel") ? single("mel", "mel") : html`<li class="block single"><h3>sound</h3><span class="socket">samples</span></li>`}
     <li class="block single"><h3>conv</h3><${Socket} name="conv" atlases=${lit((s) => s.startsWith("encoder.conv") || s === "encoder.embed")} /></li>
     ${Array.from(
       { length: model.n_layers },
       (_, layer) => html`<li class="block layer"><h3>${layer}</h3>
       ${PARTS.map(([part, name]) => html`<${Socket} name=${name} atlases=${lit((s) => s === `encoder.${layer}.${part}` || s.startsWith(`encoder.${layer}.${part}.`))} />`)}</li>`,
     )}
-    ${single("encoder.ln_post", "norm")}
-    <li class="block single out"><h3>decoder</h3><span class="socket">text</span></li>
+    ${has("encoder.ln_post") && single("encoder.ln_post", "norm")}
+    ${has("logits") && html`<li class="block single out"><h3>${writer}</h3><span class="socket">text</span></li>`}
   </ol>`;
 }
 
