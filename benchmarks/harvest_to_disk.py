@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from whisper_tiny import BLOCK, FOUR_SITES, SITE, processor, save_checkpoint, write_clips
+from whisper_tiny import BLOCK, FOUR_SITES, SITE, peak_mb, processor, save_checkpoint, write_clips
 
 RESULT = Path(__file__).resolve().parent / "results" / "harvest_to_disk.md"
 BASELINE = "Hugging Face, SDPA, batch 1"
@@ -81,8 +80,7 @@ def work(name: str, checkpoint: Path, clips: Path, n_clips: int) -> None:
     harvest = {"hugging_face": hugging_face, "otoscope": otoscope}[kind]
     with tempfile.TemporaryDirectory() as target:
         cpu_s, wall_s = harvest(checkpoint, sorted(clips.iterdir())[:n_clips], Path(target), *options)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    print(json.dumps({"cpu_s": cpu_s, "wall_s": wall_s, "peak_mb": peak}))
+    print(json.dumps({"cpu_s": cpu_s, "wall_s": wall_s, "peak_mb": peak_mb()}))
 
 
 def measured(name: str, checkpoint: Path, clips: Path, n_clips: int) -> dict[str, float]:
@@ -135,7 +133,7 @@ def main() -> None:
         save_checkpoint(checkpoint)
         write_clips(clips, n_clips if quick else n_long)
         rounds = [
-            {name: measured(name, checkpoint, clips, n_clips) for name in CONTESTANTS} for _ in range(1 if quick else 5)
+            {name: measured(name, checkpoint, clips, n_clips) for name in CONTESTANTS} for _ in range(1 if quick else 3)
         ]
         growth = {} if quick else {
             name: {n: measured(name, checkpoint, clips, n)["peak_mb"] for n in (n_clips, n_long)}

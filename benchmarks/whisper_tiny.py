@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
+import resource
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,3 +100,11 @@ def processor() -> str:
     name = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "a CPU")
     units = [unit for unit in ("amx_bf16", "avx512_bf16") if unit in info]
     return f"{name} ({', '.join(units) or 'no bf16 units'})"
+
+
+def peak_mb() -> float:
+    """Return the most memory this process has held (on Linux without that of the process which started it)."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
