@@ -83,16 +83,16 @@ def test_a_clip_shorter_than_one_frame_is_refused(model: oto.SpeechModel) -> Non
 
 
 def test_long_clips_are_cut_and_a_rest_without_frames_is_dropped(model: oto.SpeechModel) -> None:
-    """30 s and 20 ms: the second window would hold no frame."""
-    assert [window.n_frames for window in model.windows(clip_of(noise(480_320)))] == [1499]
+    """The second window begins a hop after the last frame of the first, at 29.98 s; of 30 s it would hold no frame."""
+    assert [window.n_frames for window in model.windows(clip_of(noise(480_000)))] == [1499]
     windows = model.windows(clip_of(noise(480_000 + 3200)))
-    assert [(window.n_frames, window.start_s) for window in windows] == [(1499, 0.0), (9, 30.0)]
+    assert [(window.n_frames, window.start_s) for window in windows] == [(1499, 0.0), (10, 29.98)]
 
 
 def test_the_second_window_is_read_as_a_clip_of_its_own(model: oto.SpeechModel) -> None:
     samples = noise(480_000 + 8000)
     whole = model.run(clip_of(samples), ["encoder.embed"])["encoder.embed"]
-    rest = model.run(clip_of(samples[480_000:]), ["encoder.embed"])["encoder.embed"]
+    rest = model.run(clip_of(samples[479_680:]), ["encoder.embed"])["encoder.embed"]
     assert torch.equal(whole[1499:], rest)
 
 
