@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,31 @@ def test_no_pickle_and_no_unsafe_load() -> None:
 def test_no_machine_specific_paths() -> None:
     for path in MODULES:
         assert "/work" + "/" not in path.read_text(encoding="utf-8"), path
+
+
+FROM_OTHERS = {"starlette": "fastapi", "pydantic": "fastapi", "click": "typer", "datasets": "datasets"}
+"""Packages that come with a dependency, or (`datasets`) with an extra."""
+
+
+def dependencies() -> set[str]:
+    """What a user's installation has: the base dependencies, without the extras that the tests install."""
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    return {re.split(r"[<>=!~ \[]", line, maxsplit=1)[0] for line in project["dependencies"]}
+
+
+def test_the_package_imports_only_what_an_installation_has() -> None:
+    known = dependencies() | sys.stdlib_module_names | {"otoscope", "__future__"}
+    foreign = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                foreign |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                foreign.add(node.module.split(".")[0])
+    assert {name for name in foreign - known if FROM_OTHERS.get(name) not in {*known, "datasets"}} == set()
+
+
+def test_the_doctor_asks_for_no_more_than_that() -> None:
+    from otoscope.cli.doctor import PACKAGES
+
+    assert set(PACKAGES) <= dependencies()

@@ -20,7 +20,7 @@ from otoscope.errors import OtoscopeError
 
 PACKAGES = (
     "torch",
-    "transformers",
+    "tokenizers",
     "numpy",
     "numba",
     "soundfile",

@@ -62,10 +62,9 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 def _opener() -> urllib.request.OpenerDirector:
     context = ssl.create_default_context()
     if not context.get_ca_certs():  # Python from python.org on macOS comes without certificates
-        with contextlib.suppress(ImportError):
-            import certifi
+        import certifi
 
-            context.load_verify_locations(certifi.where())
+        context.load_verify_locations(certifi.where())
     return urllib.request.build_opener(_SafeRedirects, urllib.request.HTTPSHandler(context=context))
 
 
