@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from otoscope.dictionaries import TopK
-from otoscope.dictionaries.training.learner import TrainingPlan
+from otoscope.dictionaries.training.learner import Batch, TrainingPlan
 from otoscope.models.networks.arithmetic import multiplies
 
 D, N, K, BATCH = 384, 3072, 32, 4096
@@ -30,12 +30,12 @@ Step = Callable[[Tensor], object]
 
 def ours(*, shortlist: bool) -> Step:
     """Our step, without the reading of activations, as in the training loop."""
-    from otoscope.dictionaries.training.loop import Optimiser
+    from otoscope.dictionaries.training.optimiser import Optimiser
 
     learner = TopK(N, k=K).learner(TrainingPlan(D, 1_000_000, 10**12, 0, torch.device("cpu")))
     learner.shortlist = shortlist
     optimiser = Optimiser(learner, lr=4e-4)
-    return lambda x: optimiser.step(x, 0, 4e-4)
+    return lambda x: optimiser.step(Batch.of(x), 0, 4e-4)
 
 
 def saelens(*, autocast: bool) -> Step:

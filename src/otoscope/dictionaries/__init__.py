@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
+from otoscope.dictionaries.baselines.neurons import Neurons
+from otoscope.dictionaries.baselines.random_basis import RandomBasis
 from otoscope.dictionaries.dictionary import Dictionary, Feature
 from otoscope.dictionaries.formats.saelens import load_dictionary
-from otoscope.dictionaries.neurons import Neurons
-from otoscope.dictionaries.random_basis import RandomBasis
 from otoscope.dictionaries.sparse_code import SparseCode
-from otoscope.dictionaries.topk import TopK, TopKDictionary
 from otoscope.dictionaries.training.loop import train
 
 __all__ = [

@@ -27,22 +27,40 @@ class Dictionary(ABC):
     Attributes:
         kind: name of the architecture, as saved and registered.
         dense: True where nearly every entry is non-zero (neurons), False for sparse codes.
+        context: frames on either side that the code of a frame depends on. 0: every frame stands alone and may be
+            encoded in any company; more: `encode` and `decode` take contiguous frames of one clip, best the whole clip.
         name: what people call this dictionary; a saved one is named after its folder.
-        site: canonical name of the site whose activations it reads.
-        d_in: width of that site.
+        site: canonical name of the site whose activations it reads; of the first, where it reads several.
+        sites: all sites that it reads, side by side.
+        target_site: canonical name of the site that it rebuilds: `site`, but for transcoders.
+        d_in: width of what it reads.
+        d_out: width of what it rebuilds.
         n_features: number of features.
         metadata: how it was made; saved with it and not interpreted.
     """
 
     kind: ClassVar[str]
     dense: ClassVar[bool] = False
+    context: int = 0
 
     def __init__(
-        self, *, name: str, site: str, d_in: int, n_features: int, metadata: Mapping[str, Any] | None = None
+        self,
+        *,
+        name: str,
+        site: str,
+        d_in: int,
+        n_features: int,
+        metadata: Mapping[str, Any] | None = None,
+        d_out: int | None = None,
+        target_site: str | None = None,
+        sites: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         self.site = site
+        self.sites: tuple[str, ...] = (site,) if sites is None else tuple(sites)
+        self.target_site = site if target_site is None else target_site
         self.d_in = d_in
+        self.d_out = d_in if d_out is None else d_out
         self.n_features = n_features
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._copies: dict[torch.device, Dictionary] = {}
@@ -53,11 +71,11 @@ class Dictionary(ABC):
 
     @abstractmethod
     def decode(self, code: SparseCode) -> Tensor:
-        """Return the activations `[t, d_in]` that `code` stands for."""
+        """Return the activations `[t, d_out]` that `code` stands for."""
 
     @abstractmethod
     def directions(self, features: Sequence[int]) -> Tensor:
-        """Return what one unit of each feature adds to the activation, `[len(features), d_in]`."""
+        """Return what one unit of each feature adds to what is rebuilt, `[len(features), d_out]`."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -75,17 +93,18 @@ class Dictionary(ABC):
         """Build the dictionary that `config()` and `tensors()` describe."""
 
     def feature_values(self, h: Tensor, features: Sequence[int]) -> Tensor:
-        """Return the strengths of some features on activations `h` `[…, d_in]`, as `[…, len(features)]`."""
+        """Return the strengths of some features on activations `h` `[…, t, d_in]`, as `[…, t, len(features)]`."""
         for index in features:
             self._check(index)
-        code = self._on(h.device).encode(h.reshape(-1, h.shape[-1]).float())
         wanted = torch.as_tensor(list(features), device=h.device)
-        return code.features(wanted).reshape(*h.shape[:-1], len(features)).to(h.dtype)
+        parts = [self._on(h.device).encode(clip).features(wanted) for clip in self._clips(h)]
+        return torch.cat(parts).reshape(*h.shape[:-1], len(features)).to(h.dtype)
 
     def reconstruct(self, h: Tensor) -> Tensor:
-        """Return what this dictionary makes of activations `h [..., d_in]` (see `Edit.splice`)."""
-        code = self._on(h.device).encode(h.reshape(-1, h.shape[-1]).float())
-        return self._on(h.device).decode(code).reshape(h.shape)
+        """Return what this dictionary makes of activations `h [..., t, d_in]`, as `[..., t, d_out]`."""
+        here = self._on(h.device)
+        parts = [here.decode(here.encode(clip)) for clip in self._clips(h)]
+        return torch.cat(parts).reshape(*h.shape[:-1], self.d_out)
 
     def unit_label(self, index: int) -> str:
         """Return how people name feature `index`."""
@@ -118,7 +137,7 @@ class Dictionary(ABC):
         """Return this dictionary with its tensors on `device`."""
         moved = {name: tensor.to(device) for name, tensor in self.tensors().items()}
         result = type(self).from_saved(self.config(), moved, name=self.name, site=self.site)
-        result.metadata = dict(self.metadata)
+        result.metadata, result.sites, result.target_site = dict(self.metadata), self.sites, self.target_site
         return result
 
     def _on(self, device: torch.device) -> Dictionary:
@@ -129,6 +148,11 @@ class Dictionary(ABC):
         if device not in self._copies:
             self._copies[device] = self.to(device)
         return self._copies[device]
+
+    def _clips(self, h: Tensor) -> list[Tensor]:
+        """Return `h [..., t, d]` as float32 pieces `[t, d]` that may be encoded each for itself."""
+        h = h.float()
+        return list(h.reshape(-1, *h.shape[-2:])) if self.context and h.ndim > 2 else [h.reshape(-1, h.shape[-1])]
 
     def _check(self, index: int) -> int:
         return check_feature(int(index), self.n_features, f"dictionary {self.name!r}")

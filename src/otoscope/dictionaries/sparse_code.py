@@ -20,11 +20,15 @@ class SparseCode:
         values: `[t, k]` floating point, strengths of the active features.
         indices: `[t, k]` int32 or int64, the features they belong to; no active feature twice in a frame.
         n_features: size of the dictionary, the upper limit of `indices`.
+        scale, shift: `[t]`, what decoding multiplies and then adds, for dictionaries that normalise every frame
+            (`Autoencoder.normalisation`); None: 1 and 0.
     """
 
     values: Tensor
     indices: Tensor
     n_features: int
+    scale: Tensor | None = None
+    shift: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape != self.indices.shape:
@@ -68,7 +72,8 @@ class SparseCode:
 
     def __getitem__(self, frames: slice) -> SparseCode:
         """Return the code of a range of frames."""
-        return SparseCode(self.values[frames], self.indices[frames], self.n_features)
+        scale, shift = (None if part is None else part[frames] for part in (self.scale, self.shift))
+        return SparseCode(self.values[frames], self.indices[frames], self.n_features, scale, shift)
 
     def __repr__(self) -> str:
         active = float(self.l0.float().mean()) if len(self) else 0.0

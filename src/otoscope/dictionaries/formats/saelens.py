@@ -40,6 +40,8 @@ def save_dictionary(
         "otoscope_version": __version__,
         "hook_name": dictionary.site,
         "site": dictionary.site,
+        "sites": list(dictionary.sites),
+        "target_site": dictionary.target_site,
     }
     config = {
         "architecture": dictionary.kind,
@@ -83,6 +85,8 @@ def load_dictionary(folder: str | os.PathLike[str]) -> Dictionary:
             raise
         raise OtoscopeError(f"{folder} is not a complete {cls.kind} dictionary ({error}).") from error
     dictionary.metadata = dict(metadata)
+    dictionary.sites = tuple(metadata.get("sites") or (site,))
+    dictionary.target_site = str(metadata.get("target_site") or site)
     return dictionary
 
 

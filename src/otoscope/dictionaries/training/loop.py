@@ -18,12 +18,12 @@ from torch import Tensor
 from otoscope.dictionaries.dictionary import Dictionary
 from otoscope.dictionaries.formats.saelens import CONFIG, load_dictionary, save_dictionary
 from otoscope.dictionaries.training.checkpoint import load_checkpoint, save_checkpoint
-from otoscope.dictionaries.training.learner import Learner, Spec, TrainingPlan
+from otoscope.dictionaries.training.learner import Batch, Learner, Scaling, Spec, TrainingPlan
+from otoscope.dictionaries.training.optimiser import Optimiser
 from otoscope.dictionaries.training.schedule import default_learning_rate, default_steps, learning_rate
 from otoscope.errors import InputError, nearest
 from otoscope.progress import ProgressReport, track
 
-CLIP_NORM = 1.0
 METRICS = "metrics.jsonl"
 LOG_POINTS = 200
 CHECKPOINTS = 20
@@ -115,45 +115,6 @@ def train(
     return run.finish(spec, last)
 
 
-class Optimiser:
-    """Adam on a learner's parameters: one call is one whole training step."""
-
-    def __init__(self, learner: Learner, lr: float) -> None:
-        self.learner = learner
-        self.adam = torch.optim.Adam(list(learner.parameters.values()), lr=lr, fused=True)
-
-    def step(self, x: Tensor, step: int, lr: float) -> dict[str, Tensor]:
-        """Learn from one batch `[t, d]`; return its metrics."""
-        gradients, metrics = self.learner.gradients(x, step)
-        self.learner.project(gradients)
-        for name, parameter in self.learner.parameters.items():
-            parameter.grad = gradients[name]
-        torch.nn.utils.clip_grad_norm_(self.learner.parameters.values(), CLIP_NORM)
-        for group in self.adam.param_groups:
-            group["lr"] = lr
-        self.adam.step()
-        self.learner.constrain()
-        return metrics
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the moments of all parameters, by name, for a checkpoint."""
-        return {
-            f"{name}.{moment}": value
-            for name, parameter in self.learner.parameters.items()
-            for moment, value in self.adam.state[parameter].items()
-        }
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up the moments that `tensors()` returned."""
-        for name, parameter in self.learner.parameters.items():
-            prefix = f"{name}."
-            self.adam.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device)
-                for key, value in tensors.items()
-                if key.startswith(prefix)
-            }
-
-
 class _Run:
     """One training run: its learner, optimiser and files."""
 
@@ -187,7 +148,7 @@ class _Run:
             for x in self._batches(steps - self.step):
                 rate = learning_rate(self.step, steps, self.settings["lr"])
                 x = (x.to(self.plan.device).float() - offset) * self.scale
-                metrics = self.optimiser.step(x, self.step, rate)
+                metrics = self.optimiser.step(Batch.of(x), self.step, rate)
                 self.step += 1
                 if self.step % log_every == 0 or self.step == steps:
                     self._write_metrics(rate, metrics)
@@ -248,7 +209,7 @@ class _Run:
     def finish(self, spec: Spec, last: dict[str, float]) -> Dictionary:
         """Fold the scaling into the weights and save the dictionary."""
         name = self.folder.name if self.folder is not None else f"{spec.kind}-{spec.n_features}"
-        dictionary = self.learner.dictionary(self.mean, self.scale, site=self.site, name=name)
+        dictionary = self.learner.dictionary(Scaling.of(self.mean, self.scale), sites=(self.site,), name=name)
         dictionary.metadata = {
             "model_name": self.store.meta.get("model"),
             "model_weights_hash": self.store.meta.get("weights_hash"),

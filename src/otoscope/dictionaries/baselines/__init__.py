@@ -1,0 +1,1 @@
+"""What a trained dictionary has to beat: neurons, random directions, principal components, random decoders."""
