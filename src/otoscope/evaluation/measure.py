@@ -49,7 +49,8 @@ def clustered_interval(
 
     Args:
         per_cluster: `[c, m]`, sums of each cluster, e.g. squared error and variance.
-        statistic: from sums over drawn clusters `[draws, m]` to the figure `[draws]`, e.g. `lambda s: s[:, 0] / s[:, 1]`.
+        statistic: from sums over drawn clusters `[draws, m]` to the figure `[draws]`, e.g.
+            `lambda s: s[:, 0] / s[:, 1]`.
         seed: of the draws.
         draws: number of bootstrap draws.
 
