@@ -8,6 +8,7 @@ from otoscope.dictionaries.baselines.random_basis import RandomBasis
 from otoscope.dictionaries.dictionary import Dictionary, Feature
 from otoscope.dictionaries.formats.saelens import load_dictionary
 from otoscope.dictionaries.sparse_code import SparseCode
+from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionary
 from otoscope.dictionaries.training.loop import train
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Feature",
     "Neurons",
     "RandomBasis",
+    "ReluDictionary",
     "SparseCode",
+    "ThresholdDictionary",
     "TopK",
     "TopKDictionary",
     "load_dictionary",
