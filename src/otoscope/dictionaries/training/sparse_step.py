@@ -82,14 +82,14 @@ class SparseLearner(Learner):
     def gradients(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the gradient of every parameter, and the metrics of this batch."""
         x = batch.x - self.parameters["decoder_bias"] if self.centred else batch.x
-        target = batch.y - self.parameters["decoder_bias"]
+        target = batch.y - self.dense_part(batch)
         values, indices = self.select(x, step)
         residual = target - sparse_decode(values, indices, self.parameters["decoder"])
         error = sum_of_squares(residual)
         variance = total_variance(batch.y)
         by_output = residual * (-2 / variance)
         gradients = self.through_code(by_output, values, indices, x)
-        gradients["decoder_bias"] += by_output.sum(dim=0)
+        self.through_dense_part(gradients, by_output, batch)
         metrics = self._count_silence(values, indices, len(x))
         dead = self.state["silent_frames"] >= self.dead_after
         auxiliary = self._add_auxiliary(gradients, residual, error, x, dead)
@@ -102,6 +102,14 @@ class SparseLearner(Learner):
             "dead_share": dead.float().mean(),
             **metrics,
         }
+
+    def dense_part(self, batch: Batch) -> Tensor:
+        """Return what is rebuilt without any feature: `[d_out]`, or `[t, d_out]` where it depends on the frame."""
+        return self.parameters["decoder_bias"]
+
+    def through_dense_part(self, gradients: dict[str, Tensor], by_output: Tensor, batch: Batch) -> None:
+        """Carry a gradient `[t, d_out]` at the reconstruction back to the parameters of `dense_part`, in place."""
+        gradients["decoder_bias"] += by_output.sum(dim=0)
 
     def further_gradients(
         self,
