@@ -9,11 +9,11 @@ import pytest
 from planted import ALWAYS, MORNING, NOISE, SIREN, VOICE, M, World, plant, silence
 
 from otoscope.atlas import Atlas, build_atlas
-from otoscope.atlas.label_sets import LabelSet, label_sets, split_clips
-from otoscope.atlas.labels import f1_interval, shift_p_value
 from otoscope.audio import Corpus, Interval
 from otoscope.dictionaries import Neurons
 from otoscope.evaluation import auroc, average_precision, f1_at, f1_max
+from otoscope.evaluation.label_sets import LabelSet, label_sets, split_clips
+from otoscope.evaluation.labeller import f1_interval, shift_p_value
 from otoscope.models import Clock
 
 

@@ -23,9 +23,7 @@ from otoscope.atlas import statistics
 from otoscope.atlas.atlas import Atlas
 from otoscope.atlas.examples import pick_examples
 from otoscope.atlas.format import write_meta
-from otoscope.atlas.inversion import Block, Inversion
-from otoscope.atlas.label_sets import label_sets, split_clips
-from otoscope.atlas.labels import N_SHIFTS, Labeller, Rows
+from otoscope.atlas.inversion import Inversion
 from otoscope.atlas.peaks import ClipPeaks
 from otoscope.atlas.postings import Entries, PostingsWriter, strongest
 from otoscope.atlas.streams import FrameStream, frame_stream
@@ -33,6 +31,9 @@ from otoscope.atlas.tables import write_tables
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
+from otoscope.evaluation.by_feature import Block, rank_entries
+from otoscope.evaluation.label_sets import label_sets, split_clips
+from otoscope.evaluation.labeller import N_SHIFTS, Labeller, Rows
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import atomic_folder
@@ -138,7 +139,7 @@ class _Indexed:
 
 
 def _index_block(block: Block, job: _Job) -> _Indexed:
-    frames, values = statistics.rank_entries(block.indptr, block.frames, block.values)
+    frames, values = rank_entries(block.indptr, block.frames, block.values)
     ranked = Block(block.first, block.indptr, frames, values)
     where = (ranked.indptr, frames, values, job.clip_of_frame, job.n_clips)
     stats = statistics.feature_statistics(*where, len(job.clip_of_frame))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,10 @@ import numpy.typing as npt
 
 from otoscope.dictionaries import SparseCode
 from otoscope.errors import OtoscopeError
+from otoscope.evaluation.by_feature import Block
 from otoscope.storage import read_json, write_json
 
 JOURNAL = {"format": "otoscope-atlas-scratch", "version": 1}
-
-
-@dataclass(frozen=True)
-class Block:
-    """All active entries of features `first … first + len − 1`.
-
-    Entry range `indptr[i]:indptr[i+1]` belongs to feature `first + i`; `frames` ascend within each feature and count
-    from the first frame of the corpus.
-    """
-
-    first: int
-    indptr: npt.NDArray[np.int64]
-    frames: npt.NDArray[np.uint32]
-    values: npt.NDArray[np.float32]
-
-    def __len__(self) -> int:
-        """Number of features."""
-        return len(self.indptr) - 1
 
 
 class Inversion:

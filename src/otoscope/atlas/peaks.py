@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.inversion import Block
+from otoscope.evaluation.by_feature import Block
 
 N_PEAKS = 32
 """Features kept per clip."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from otoscope.atlas.label_sets import KINDS
 from otoscope.errors import InputError, nearest
+from otoscope.evaluation.label_sets import KINDS
 
 if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -16,22 +14,6 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 STRONG = 0.1
 """A frame is strong when it reaches this share of the feature's maximum (`dense_share` counts them)."""
-
-
-def rank_entries(
-    indptr: npt.NDArray[np.int64], frames: npt.NDArray[np.uint32], values: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-    """Order each feature's entries by falling value, ties by rising frame; values must be positive.
-
-    Positive floats order like their bits, so value and frame pack into one integer and a plain sort is enough.
-    """
-    keys = (np.uint64(0xFFFFFFFF) - values.view(np.uint32).astype(np.uint64)) << np.uint64(32)
-    keys |= frames
-    for start, stop in itertools.pairwise(indptr):
-        keys[start:stop].sort()
-    ranked_frames = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    bits = (np.uint64(0xFFFFFFFF) - (keys >> np.uint64(32))).astype(np.uint32)
-    return ranked_frames, bits.view(np.float32)
 
 
 def feature_statistics(

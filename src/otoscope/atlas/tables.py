@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from otoscope.atlas.examples import KINDS as EXAMPLE_KINDS
 from otoscope.atlas.format import write_table
-from otoscope.atlas.label_sets import LabelSet
-from otoscope.atlas.labels import N_BEST, N_RANKED, Rows
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
+from otoscope.evaluation.label_sets import LabelSet
+from otoscope.evaluation.labeller import N_BEST, N_RANKED, Rows
 from otoscope.evaluation.selectivity import benjamini_hochberg
 
 MAX_Q = 0.05

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas import scoring
-from otoscope.atlas.inversion import Block
-from otoscope.atlas.label_sets import LabelSet
+from otoscope.evaluation import scoring
+from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.label_sets import LabelSet
 
 N_RANKED = 10
 """Classes kept for every feature."""
