@@ -18,6 +18,8 @@ Normalisation = Literal["none", "unit_norm", "constant_norm", "layer_norm"]
 """What is done to every frame before it is encoded, and undone after decoding: nothing; length 1; length sqrt(d);
 mean 0 and variance 1 over its units."""
 _TINY = 1e-8
+_LAYER_NORM_EPS = 1e-5
+"""As SAELens and OpenAI's sparse_autoencoder have it: added to the (unbiased) deviation that divides, and there only."""
 
 
 class Autoencoder(Dictionary):
@@ -96,6 +98,14 @@ class Autoencoder(Dictionary):
         """Return the decoder rows of some features, `[len(features), d_out]`."""
         return self.decoder[[self._check(index) for index in features]]
 
+    def feature_scale(self, h: Tensor) -> Tensor | None:
+        """Return the length that decoding gives to a direction in each frame, `[…, t, 1]`; None: 1 everywhere."""
+        if self.normalisation == "none":
+            return None
+        _, scale, _ = normalise(h.reshape(-1, h.shape[-1]).float(), self.normalisation)
+        assert scale is not None
+        return scale.reshape(*h.shape[:-1], 1)
+
     def config(self) -> dict[str, Any]:
         """Return SAELens' keys."""
         return {
@@ -121,8 +131,8 @@ def normalise(x: Tensor, how: Normalisation) -> tuple[Tensor, Tensor | None, Ten
         return x, None, None
     if how == "layer_norm":
         shift = x.mean(dim=1)
-        scale = x.std(dim=1, unbiased=False).clamp_min(_TINY)
-        return (x - shift[:, None]) / scale[:, None], scale, shift
+        scale = x.std(dim=1)
+        return (x - shift[:, None]) / (scale[:, None] + _LAYER_NORM_EPS), scale, shift
     scale = x.norm(dim=1).clamp_min(_TINY)
     if how == "constant_norm":
         scale = scale / x.shape[1] ** 0.5

@@ -100,6 +100,13 @@ class Dictionary(ABC):
         parts = [self._on(h.device).encode(clip).features(wanted) for clip in self._clips(h)]
         return torch.cat(parts).reshape(*h.shape[:-1], len(features)).to(h.dtype)
 
+    def feature_scale(self, h: Tensor) -> Tensor | None:
+        """Return what the directions of features are multiplied by in each frame of `h` `[…, t, d]`, as `[…, t, 1]`.
+
+        None: by 1. Dictionaries that normalise every frame write a feature at the frame's own scale.
+        """
+        return None
+
     def reconstruct(self, h: Tensor) -> Tensor:
         """Return what this dictionary makes of activations `h [..., t, d_in]`, as `[..., t, d_out]`."""
         here = self._on(h.device)

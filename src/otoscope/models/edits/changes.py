@@ -25,11 +25,14 @@ def change_features(edit: Edit, reader: FeatureReader, directions: Tensor, sourc
     features = edit.features
     theirs = None if source is None else reader.feature_values(source, features).to(source)
     operate = change_columns(edit, edit.vector, theirs)
+    scale_of = getattr(reader, "feature_scale", lambda h: None)
 
     def change(x: Tensor, first: int, before: int) -> Tensor:
         h = x if x.dtype == torch.float64 else x.float()
         values = reader.feature_values(h, features).to(h)
-        return h + (operate(values, first, before) - values) @ directions.to(h)
+        changed = (operate(values, first, before) - values) @ directions.to(h)
+        scale = scale_of(h)
+        return h + (changed if scale is None else changed * scale.to(h))
 
     return change
 
