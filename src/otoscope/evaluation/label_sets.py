@@ -8,13 +8,16 @@ for a detector of s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.alignment.inventory import guess_alphabet, to_base
+from otoscope.alignment.natural_classes import DIMENSIONS, MOVING
 from otoscope.audio import Clip, Corpus, Interval
+from otoscope.errors import InputError
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
 
@@ -23,6 +26,8 @@ FOREVER_S = 1e9
 DROPPED = -1
 SOUND_CLASS = "sound_class"
 SPEECH = "speech"
+NO_CLASS = ""
+"""The label of a stretch of which it is known that it is of no class."""
 PAUSES = frozenset({"", "_", "_:", "sil", "sp", "spn", "pau", "<p:>", "<sil>", "#"})
 """Labels by which aligners mark that nothing is said; such intervals cover no phone and no word."""
 
@@ -32,7 +37,7 @@ class LabelKind:
     """One way to label frames.
 
     Attributes:
-        name: "phone", "word", "sound_class".
+        name: "phone", "word", "sound_class", or a dimension of natural classes ("manner", "place"…).
         plural: how people call it.
         min_count: classes met fewer times (intervals, or clips where the class holds for whole clips) are not named;
             their frames stay as negatives of the others.
@@ -80,6 +85,42 @@ KINDS: Mapping[str, LabelKind] = {
 }
 
 
+def natural_kinds(corpus: Corpus) -> dict[str, LabelKind]:
+    """Return one kind per dimension of natural classes (`alignment.natural_classes`), for the phones of a corpus.
+
+    Phones are read in the alphabet that knows most of them, and symbols of several phones are cut evenly. Frames of
+    phones that it does not know, and of diphthongs where vowels are told apart, are dropped. Without phones, or in
+    an unknown alphabet, there are no kinds.
+    """
+    symbols = {each.label for clip in corpus for each in clip.tier("phones")}
+    try:
+        alphabet = guess_alphabet(symbols)
+    except InputError:
+        return {}
+    if not symbols:
+        return {}
+    return {name: LabelKind(name, f"{name} classes", 15, _natural(name, alphabet)) for name in DIMENSIONS}
+
+
+def _natural(dimension: str, alphabet: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
+    class_of = DIMENSIONS[dimension]
+
+    def intervals(clip: Clip) -> tuple[Interval, ...] | None:
+        spoken = _spoken("phones")(clip)
+        if not spoken:
+            return spoken
+        found = []
+        for each in spoken:
+            phones = to_base(each.label, alphabet) or ()
+            step = (each.end_s - each.start_s) / max(1, len(phones))
+            for number, phone in enumerate(phones):
+                if (name := class_of.get(phone, NO_CLASS)) != MOVING:
+                    found.append(Interval(each.start_s + number * step, each.start_s + (number + 1) * step, name))
+        return tuple(found) or None
+
+    return intervals
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """The labels of one kind for every frame of a corpus.
@@ -101,13 +142,19 @@ class LabelSet:
     n_dropped: int
 
 
-def label_sets(corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], clock: Clock) -> list[LabelSet]:
-    """Label every frame in every kind for which the corpus has at least two classes or one class and its absence.
+def label_sets(
+    corpus: Corpus,
+    clip_frames: list[int],
+    half: npt.NDArray[np.uint8],
+    clock: Clock,
+    kinds: Iterable[LabelKind] = tuple(KINDS.values()),
+) -> list[LabelSet]:
+    """Label every frame in every one of `kinds` for which the corpus has at least two classes or one class and its absence.
 
     `clip_frames [b]` are the clips' frame counts, `clock` says when each frame is; `half [b]` is the half
     (0 choose, 1 score) each clip is in: a class needs a quarter of its kind's `min_count` in either half.
     """
-    sets = (_label_set(kind, corpus, clip_frames, half, clock) for kind in KINDS.values())
+    sets = (_label_set(kind, corpus, clip_frames, half, clock) for kind in kinds)
     return [each for each in sets if each is not None]
 
 
@@ -118,6 +165,8 @@ def _label_set(
     counts: dict[str, list[int]] = {}
     for intervals, side in zip(known, half, strict=True):
         for each in intervals or ():
+            if each.label == NO_CLASS:
+                continue
             counts.setdefault(each.label.strip(), [0, 0])[int(side)] += 1
     least = kind.min_count / 4
     classes = tuple(sorted(c for c, n in counts.items() if sum(n) >= kind.min_count and min(n) >= least))
