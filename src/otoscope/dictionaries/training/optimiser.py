@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,13 +15,28 @@ _TINY = 1e-12
 
 
 class Optimiser:
-    """Adam (Kingma and Ba 2015) on a learner's parameters, the gradient clipped at norm 1, unit rows kept."""
+    """Adam (Kingma and Ba 2015) or RAdam (Liu et al. 2020) on a learner's parameters, unit rows kept.
+
+    A gradient longer than `clip_norm` is shortened to it; None: never.
+    """
 
     def __init__(
-        self, learner: Learner, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+        self,
+        learner: Learner,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        clip_norm: float | None = CLIP_NORM,
+        kind: Literal["adam", "radam"] = "adam",
     ) -> None:
-        self.learner = learner
-        self.adam = torch.optim.Adam(list(learner.parameters.values()), lr=lr, betas=betas, eps=eps, fused=True)
+        self.learner, self.clip_norm = learner, clip_norm
+        parameters = list(learner.parameters.values())
+        self.adam: torch.optim.Optimizer
+        if kind == "radam":
+            self.adam = torch.optim.RAdam(parameters, lr=lr, betas=betas, eps=eps)
+        else:
+            self.adam = torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
 
     def step(self, batch: Batch, step: int, lr: float) -> dict[str, Tensor]:
         """Learn from one batch; return its metrics."""
@@ -31,7 +47,8 @@ class Optimiser:
             gradient -= (gradient * rows).sum(dim=1, keepdim=True) * rows
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
-        torch.nn.utils.clip_grad_norm_(parameters.values(), CLIP_NORM)
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), self.clip_norm)
         for group in self.adam.param_groups:
             group["lr"] = lr
         self.adam.step()
