@@ -1,7 +1,8 @@
 """TopK sparse autoencoder: Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093).
 
 Each frame is rebuilt from its `k` strongest features. Features that have been silent for long learn from what the
-others left over (the auxiliary loss "AuxK", appendix A.2 of the paper), so that few of them die.
+others left over (the auxiliary loss "AuxK", appendix A.2 of the paper), so that few of them die. Multi-TopK (section
+5.3) also rebuilds each frame from its `4 k` strongest features, so that the code works at other sparsities too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from torch import Tensor
 from otoscope.dictionaries.autoencoder import Autoencoder
 from otoscope.dictionaries.kernels import encode_top_k
 from otoscope.dictionaries.registry import register, trainable
-from otoscope.dictionaries.training.learner import Scaling, TrainingPlan
-from otoscope.dictionaries.training.sparse_step import SparseLearner, SparseSpec, folded
+from otoscope.dictionaries.training.learner import Batch, Scaling, TrainingPlan
+from otoscope.dictionaries.training.sparse_step import SparseLearner, SparseSpec, folded, total_variance
 from otoscope.errors import InputError
+
+WIDER = 4
+"""How many times `k` the second reconstruction of Multi-TopK takes."""
+WIDER_WEIGHT = 1 / 8
+"""Weight of the second reconstruction."""
 
 
 @trainable
@@ -30,6 +36,8 @@ class TopK(SparseSpec):
     """Features active in each frame at the first step, falling to `k`; None: `k` throughout."""
     k_warm_up: float = 0.1
     """Share of the run over which `k_start` falls to `k`."""
+    multi_topk: bool = False
+    """Also rebuild each frame from 4 k features, with an eighth of the weight, so that k may be changed afterwards."""
 
     kind: ClassVar[str] = "topk"
 
@@ -90,11 +98,27 @@ class TopKLearner(SparseLearner):
     """The training state of one TopK dictionary."""
 
     spec: TopK
+    _wide: tuple[Tensor, Tensor]  # the wider code of the batch at hand: one encoding serves both reconstructions
 
     def select(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return the `k` strongest features of each frame."""
+        k = self.k_at(step)
+        found = min(WIDER * k, self.spec.n_features) if self.spec.multi_topk else k
         weights = self.parameters
-        return encode_top_k(x, weights["encoder"], weights["encoder_bias"], self.k_at(step), shortlist=self.shortlist)
+        self._wide = encode_top_k(x, weights["encoder"], weights["encoder_bias"], found, shortlist=self.shortlist)
+        values, indices = self._wide
+        return values[:, :k].contiguous(), indices[:, :k].contiguous()
+
+    def further_gradients(
+        self, gradients: dict[str, Tensor], batch: Batch, values: Tensor, indices: Tensor, x: Tensor, step: int
+    ) -> Tensor:
+        """Add the gradients of Multi-TopK's second reconstruction; return its weighted loss."""
+        if not self.spec.multi_topk:
+            return x.new_zeros(())
+        wider, _, loss = self.rebuild(batch, total_variance(batch.y), *self._wide, x)
+        for name, gradient in wider.items():
+            gradients[name] += WIDER_WEIGHT * gradient
+        return WIDER_WEIGHT * loss
 
     def k_at(self, step: int) -> int:
         """Return the number of active features at `step`."""

@@ -82,26 +82,34 @@ class SparseLearner(Learner):
     def gradients(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the gradient of every parameter, and the metrics of this batch."""
         x = batch.x - self.parameters["decoder_bias"] if self.centred else batch.x
-        target = batch.y - self.dense_part(batch)
-        values, indices = self.select(x, step)
-        residual = target - sparse_decode(values, indices, self.parameters["decoder"])
-        error = sum_of_squares(residual)
         variance = total_variance(batch.y)
-        by_output = residual * (-2 / variance)
-        gradients = self.through_code(by_output, values, indices, x)
-        self.through_dense_part(gradients, by_output, batch)
+        values, indices = self.select(x, step)
+        gradients, residual, loss = self.rebuild(batch, variance, values, indices, x)
+        error = sum_of_squares(residual)
         metrics = self._count_silence(values, indices, len(x))
         dead = self.state["silent_frames"] >= self.dead_after
         auxiliary = self._add_auxiliary(gradients, residual, error, x, dead)
         further = self.further_gradients(gradients, batch, values, indices, x, step)
-        fvu = error / variance
         return gradients, {
-            "loss": fvu + auxiliary + further,
-            "fvu": fvu,
+            "loss": loss + auxiliary + further,
+            "fvu": error / variance,
             "aux": auxiliary,
             "dead_share": dead.float().mean(),
             **metrics,
         }
+
+    def rebuild(
+        self, batch: Batch, variance: Tensor, values: Tensor, indices: Tensor, x: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Return the gradients of the reconstruction loss, what the code leaves over `[t, d_out]`, and the loss (0-d).
+
+        The loss is the fraction of variance unexplained, unless an architecture defines another one.
+        """
+        residual = batch.y - self.dense_part(batch) - sparse_decode(values, indices, self.parameters["decoder"])
+        by_output = residual * (-2 / variance)
+        gradients = self.through_code(by_output, values, indices, x)
+        self.through_dense_part(gradients, by_output, batch)
+        return gradients, residual, sum_of_squares(residual) / variance
 
     def dense_part(self, batch: Batch) -> Tensor:
         """Return what is rebuilt without any feature: `[d_out]`, or `[t, d_out]` where it depends on the frame."""
