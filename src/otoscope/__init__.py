@@ -29,6 +29,9 @@ _HOME = {
     "Neurons": "otoscope.dictionaries",
     "RandomBasis": "otoscope.dictionaries",
     "TopK": "otoscope.dictionaries",
+    "BatchTopK": "otoscope.dictionaries",
+    "Matryoshka": "otoscope.dictionaries",
+    "Temporal": "otoscope.dictionaries",
     "train": "otoscope.dictionaries",
     "load_dictionary": "otoscope.dictionaries",
     # atlas
@@ -54,10 +57,13 @@ if TYPE_CHECKING:
     from otoscope.audio import log_mel as log_mel
     from otoscope.audio.corpus import corpus as corpus
     from otoscope.audio.downloads import download as download
+    from otoscope.dictionaries import BatchTopK as BatchTopK
     from otoscope.dictionaries import Dictionary as Dictionary
+    from otoscope.dictionaries import Matryoshka as Matryoshka
     from otoscope.dictionaries import Neurons as Neurons
     from otoscope.dictionaries import RandomBasis as RandomBasis
     from otoscope.dictionaries import SparseCode as SparseCode
+    from otoscope.dictionaries import Temporal as Temporal
     from otoscope.dictionaries import TopK as TopK
     from otoscope.dictionaries import load_dictionary as load_dictionary
     from otoscope.dictionaries import train as train

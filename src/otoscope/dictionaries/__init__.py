@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from otoscope.dictionaries.architectures.batch_topk import BatchTopK
+from otoscope.dictionaries.architectures.matryoshka import Matryoshka
+from otoscope.dictionaries.architectures.temporal import Temporal
 from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
 from otoscope.dictionaries.baselines.neurons import Neurons
 from otoscope.dictionaries.baselines.random_basis import RandomBasis
@@ -12,12 +15,15 @@ from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionar
 from otoscope.dictionaries.training.loop import train
 
 __all__ = [
+    "BatchTopK",
     "Dictionary",
     "Feature",
+    "Matryoshka",
     "Neurons",
     "RandomBasis",
     "ReluDictionary",
     "SparseCode",
+    "Temporal",
     "ThresholdDictionary",
     "TopK",
     "TopKDictionary",
