@@ -168,17 +168,7 @@ class LabelledFrames:
 
         About `BLOCK_FRAMES` frames at a time, or one clip at a time, for dictionaries that look at neighbours.
         """
-        first = at = 0
-        waiting: list[npt.NDArray[np.float32]] = []
-        for start, count in self.spans.tolist():
-            parts = [self.store.read(site, start, start + count) for site in sites]
-            waiting.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
-            at += count
-            if at > first and (by_clip or at - first >= BLOCK_FRAMES):
-                yield slice(first, at), torch.from_numpy(np.concatenate(waiting))
-                first, waiting = at, []
-        if at > first:
-            yield slice(first, at), torch.from_numpy(np.concatenate(waiting))
+        return read_blocks(self.store, self.spans, sites, by_clip=by_clip)
 
     def rows(self, sites: Sequence[str], at: Ints) -> npt.NDArray[np.float32]:
         """Return the activations `[len(at), Σd]` of some frames, in the order of `at`."""
@@ -238,6 +228,23 @@ class LabelledFrames:
             f"LabelledFrames({len(self):,} frames of {len(self.clips)} clips, halves apart in {self.held_out}; "
             f"classes: {kinds or 'none'})"
         )
+
+
+def read_blocks(
+    store: ClipFrames, spans: Ints, sites: Sequence[str], *, by_clip: bool = False
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the clips that `spans [b, 2]` names as (frames, activations), as `LabelledFrames.blocks` does."""
+    first = at = 0
+    waiting: list[npt.NDArray[np.float32]] = []
+    for start, count in spans.tolist():
+        parts = [store.read(site, start, start + count) for site in sites]
+        waiting.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+        at += count
+        if at > first and (by_clip or at - first >= BLOCK_FRAMES):
+            yield slice(first, at), torch.from_numpy(np.concatenate(waiting))
+            first, waiting = at, []
+    if at > first:
+        yield slice(first, at), torch.from_numpy(np.concatenate(waiting))
 
 
 def clustered_measure(

@@ -149,7 +149,7 @@ def label_sets(
     clock: Clock,
     kinds: Iterable[LabelKind] = tuple(KINDS.values()),
 ) -> list[LabelSet]:
-    """Label every frame in every one of `kinds` for which the corpus has at least two classes or one class and its absence.
+    """Label every frame in each of `kinds` for which the corpus has two classes, or one class and its absence.
 
     `clip_frames [b]` are the clips' frame counts, `clock` says when each frame is; `half [b]` is the half
     (0 choose, 1 score) each clip is in: a class needs a quarter of its kind's `min_count` in either half.
