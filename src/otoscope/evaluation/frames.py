@@ -96,11 +96,18 @@ class LabelledFrames:
 
     @classmethod
     def of(
-        cls, store: TimedFrames, corpus: Corpus, clips: Collection[str] | None = None, *, seed: int = 0
+        cls,
+        store: TimedFrames,
+        corpus: Corpus,
+        clips: Collection[str] | None = None,
+        *,
+        test: Collection[str] | None = None,
+        seed: int = 0,
     ) -> LabelledFrames:
         """Label the frames of `clips` (ids; None: the whole corpus); `seed` deals the voices to the halves.
 
-        Clips that a dictionary was trained on flatter it: give those that were held out, where there are any.
+        Clips that a dictionary was trained on flatter it: give those that were held out, where there are any, as
+        `clips`, or as `test`, which makes them the `TEST` half and all others the `FIT` half.
 
         Raises:
             InputError: a clip is unknown to the corpus or the store, or there are no frames.
@@ -115,7 +122,7 @@ class LabelledFrames:
         counts = [int(count) for count in spans[:, 1]]
         if sum(counts) == 0:
             raise InputError("There are no frames to measure on.")
-        half, held_out = split_clips(chosen, counts, seed)
+        half, held_out = split_clips(chosen, counts, seed) if test is None else _given_half(chosen, set(test))
         natural = natural_kinds(chosen)
         sets = label_sets(chosen, counts, half, store.clock, [*KINDS.values(), *natural.values()])
         clusters, unit = _clusters([clip.speaker for clip in chosen], half)
@@ -266,6 +273,13 @@ def clustered_measure(
 def ratio(sums: Floats) -> Floats:
     """The first column over the second: means, shares and FVU."""
     return np.asarray(sums[:, 0] / sums[:, 1], dtype=np.float64)
+
+
+def _given_half(corpus: Corpus, test: set[str]) -> tuple[npt.NDArray[np.uint8], str]:
+    """The halves that a choice of clips makes, and whether it parts speakers or only clips."""
+    half = np.array([TEST if clip.clip_id in test else FIT for clip in corpus], dtype=np.uint8)
+    voices = [{clip.speaker for clip, side in zip(corpus, half, strict=True) if side == own} for own in (FIT, TEST)]
+    return half, "speakers" if voices[1] - {None} and not voices[0] & voices[1] - {None} else "clips"
 
 
 def _clusters(speakers: Sequence[str | None], half: npt.NDArray[np.uint8]) -> tuple[Ints, str]:
