@@ -105,11 +105,15 @@ class SparseLearner(Learner):
 
         The loss is the fraction of variance unexplained, unless an architecture defines another one.
         """
-        residual = batch.y - self.dense_part(batch) - sparse_decode(values, indices, self.parameters["decoder"])
+        residual = batch.y - self.dense_part(batch) - self.decoded(values, indices)
         by_output = residual * (-2 / variance)
         gradients = self.through_code(by_output, values, indices, x)
         self.through_dense_part(gradients, by_output, batch)
         return gradients, residual, sum_of_squares(residual) / variance
+
+    def decoded(self, values: Tensor, indices: Tensor) -> Tensor:
+        """Return what a code adds to the reconstruction, `[t, d_out]`; `through_code` is its way back."""
+        return sparse_decode(values, indices, self.parameters["decoder"])
 
     def dense_part(self, batch: Batch) -> Tensor:
         """Return what is rebuilt without any feature: `[d_out]`, or `[t, d_out]` where it depends on the frame."""
@@ -159,7 +163,7 @@ class SparseLearner(Learner):
         k = min(self.k_aux, len(rows))
         values, local = encode_top_k(x, self.parameters["encoder"][rows], self.parameters["encoder_bias"][rows], k)
         indices = rows[local.long()].to(torch.int32)
-        miss = sparse_decode(values, indices, self.parameters["decoder"]) - residual
+        miss = self.decoded(values, indices) - residual
         weight = self.spec.aux_coefficient * min(len(rows) / self.k_aux, 1.0) / error.clamp_min(_TINY)
         extra = self.through_code(miss * (2 * weight), values, indices, x)
         for name, gradient in extra.items():
