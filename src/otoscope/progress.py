@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
-Advance = Callable[[int], None]
+
+class Advance(Protocol):
+    """Says that so many units more are done; `text` stands beside the bar from now on."""
+
+    def __call__(self, n: int, text: str = "") -> None:
+        """Take note of it."""
+
+
 ProgressReport = Callable[[str, int, int], None]
 """Called as `report(stage, done, total)`; raise from it to stop the job."""
 
@@ -17,14 +25,14 @@ def track(stage: str, total: int, progress: bool | ProgressReport, *, unit: str,
     `progress` is True for a bar on standard error, False for silence, or a function to report to.
     """
     if progress is False:
-        yield lambda n: None
+        yield lambda n, text="": None
     elif progress is True:
         with _bar(stage, total, unit, done) as advance:
             yield advance
     else:
         report, count = progress, done
 
-        def advance_report(n: int) -> None:
+        def advance_report(n: int, text: str = "") -> None:
             nonlocal count
             count += n
             report(stage, count, total)
@@ -61,7 +69,15 @@ def _bar(stage: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        task = bar.add_task(stage, total=total, completed=done)
-        yield lambda n: bar.advance(task, n)
+        task = bar.add_task(stage, total=total, completed=done, text="")
+
+        def advance_bar(n: int, text: str = "") -> None:
+            if text:
+                bar.update(task, advance=n, text=text)
+            else:
+                bar.advance(task, n)
+
+        yield advance_bar

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from otoscope.activations import ActivationStore, harvest
-from otoscope.activations.shuffle import shuffled_batches
 from otoscope.audio import Corpus
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.models import SpeechModel
@@ -93,45 +92,6 @@ def test_batches_of_chosen_clips_hold_nothing_else(store: ActivationStore) -> No
     assert rows(drawn) == rows(expected)
     again = torch.cat(list(store.batches(SITE, 50, seed=0, epoch=0, clips=chosen[::-1])))
     assert torch.equal(drawn, again)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 300), st.integers(1, 200)), min_size=1, max_size=6),
-    st.integers(1, 90),
-    st.booleans(),
-)
-def test_shuffling_loses_and_repeats_nothing(lengths: list[tuple[int, int]], batch_size: int, in_memory: bool) -> None:
-    spans, at = [], 0
-    for gap, length in lengths:
-        spans.append((at + gap, at + gap + length))
-        at += gap + length
-    frames = torch.arange(at, dtype=torch.float32)[:, None].expand(at, 3)
-    batches = list(
-        shuffled_batches(
-            lambda start, stop: frames[start:stop],
-            spans,
-            3,
-            batch_size,
-            seed=0,
-            epoch=0,
-            in_memory_bytes=1 << 30 if in_memory else 0,
-            buffer_bytes=1 << 20,
-        )
-    )
-    assert all(len(batch) == batch_size for batch in batches[:-1])
-    drawn = torch.cat(batches)[:, 0].int().tolist()
-    assert sorted(drawn) == [i for start, stop in spans for i in range(start, stop)]
-
-
-def test_a_large_selection_is_mixed_across_blocks() -> None:
-    frames = torch.arange(6 << 20, dtype=torch.float32)[:, None]
-    spans = [(0, len(frames))]
-    read = frames.__getitem__
-    batches = shuffled_batches(
-        lambda a, b: read(slice(a, b)), spans, 1, 4096, seed=0, epoch=0, in_memory_bytes=0, buffer_bytes=4 << 20
-    )
-    first = next(iter(batches))[:, 0]
-    assert len(torch.unique(first // (1 << 19))) == 4  # four random blocks of 2**19 frames fill the first buffer
 
 
 @pytest.mark.parametrize("change", ["flip", "cut", "delete"])

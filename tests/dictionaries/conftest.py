@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from otoscope.activations.shuffle import FrameBatch, blocks_of, shuffled_batches
 from otoscope.dictionaries import TopK, TopKDictionary, train
 
 SITE = "encoder.2.resid_post"
@@ -17,35 +18,56 @@ SITE = "encoder.2.resid_post"
 class MemoryStore:
     """Activations in memory with the interface of an ActivationStore."""
 
-    def __init__(self, frames: Tensor, clips: int = 8, site: str = SITE) -> None:
-        self.frames, self.site, self.sites = frames, site, [site]
-        self.n_frames = len(frames)
-        size = len(frames) // clips
+    def __init__(self, frames: Tensor | dict[str, Tensor], clips: int = 8, site: str = SITE) -> None:
+        self.by_site = frames if isinstance(frames, dict) else {site: frames}
+        self.site, self.sites = next(iter(self.by_site)), list(self.by_site)
+        self.frames = self.by_site[self.site]
+        self.n_frames = len(self.frames)
+        size = self.n_frames // clips
         self.clips = {f"clip-{i}": (i * size, size) for i in range(clips)}
         self.meta = {"model": {"name": "made up"}}
         self.fingerprint = "made-up"
 
     def d(self, site: str) -> int:
-        return self.frames.shape[1]
+        return self.by_site[site].shape[1]
 
     def mean(self, site: str) -> np.ndarray:
-        return self.frames.double().mean(dim=0).numpy()
+        return self.by_site[site].double().mean(dim=0).numpy()
 
     def scale(self, site: str) -> float:
-        centred = self.frames.double() - self.frames.double().mean(dim=0)
-        return self.d(site) ** 0.5 / float(centred.norm(dim=1).mean())
+        centred = self.by_site[site].double() - self.by_site[site].double().mean(dim=0)
+        return self.d(site) ** 0.5 / float(centred.square().sum(dim=1).mean().sqrt())
+
+    def clip(self, site: str, clip_id: str) -> np.ndarray:
+        start, count = self.clips[clip_id]
+        return self.by_site[site][start : start + count].numpy()
 
     def iter_clips(self, site: str) -> Iterator[tuple[str, np.ndarray]]:
-        for clip, (start, count) in self.clips.items():
-            yield clip, self.frames[start : start + count].numpy()
+        for clip in self.clips:
+            yield clip, self.clip(site, clip)
 
     def batches(
-        self, site: str, batch_size: int, *, seed: int, epoch: int, clips: Collection[str] | None = None
-    ) -> Iterator[Tensor]:
-        spans = [span for clip, span in self.clips.items() if clips is None or clip in clips]
-        rows = torch.cat([torch.arange(start, start + count) for start, count in spans])
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed * 1000 + epoch))
-        yield from self.frames[rows[order]].split(batch_size)
+        self,
+        sites: list[str],
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        clips: Collection[str] | None = None,
+        segment: int = 1,
+        skip: int = 0,
+    ) -> Iterator[FrameBatch]:
+        spans = [(start, start + n) for clip, (start, n) in self.clips.items() if clips is None or clip in clips]
+
+        def read(blocks: list[list[tuple[int, int]]]) -> list[Tensor]:
+            rows = torch.cat([torch.arange(*span) for block in blocks for span in block])
+            return [self.by_site[site][rows] for site in sites]
+
+        found = shuffled_batches(
+            read, blocks_of(spans, segment), batch_size, seed=seed, epoch=epoch, segment=segment, skip=skip
+        )
+        for rows, inside in found:
+            yield FrameBatch(dict(zip(sites, rows, strict=True)), segment, inside)
 
 
 def planted(n_frames: int, d: int, n: int, k: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from otoscope.activations.shuffle import FrameBatch
 from otoscope.dictionaries import TopK, TopKDictionary, load_dictionary, train
 from otoscope.dictionaries.kernels import dispatch
 from otoscope.dictionaries.training.schedule import default_learning_rate, default_steps, learning_rate
@@ -113,10 +114,10 @@ def test_clips_restrict_what_is_seen(store) -> None:
         asked: ClassVar[set[frozenset[str] | None]] = set()
 
         def batches(
-            self, site: str, batch_size: int, *, seed: int, epoch: int, clips: Collection[str] | None = None
-        ) -> Iterator[Tensor]:
+            self, sites: list[str], batch_size: int, *, clips: Collection[str] | None = None, **order: int
+        ) -> Iterator[FrameBatch]:
             self.asked.add(None if clips is None else frozenset(clips))
-            yield from super().batches(site, batch_size, seed=seed, epoch=epoch, clips=clips)
+            yield from super().batches(sites, batch_size, clips=clips, **order)
 
     watched = Watched(store.frames)
     some = train(watched, TopK(32, k=3), clips=["clip-1", "clip-0"], **QUICK)

@@ -8,10 +8,10 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 
 from otoscope.activations.shards import is_whole, open_shard, verify_shard
-from otoscope.activations.shuffle import shuffled_batches
+from otoscope.activations.shuffle import Block, FrameBatch, blocks_of, joined, shuffled_batches
 from otoscope.errors import InputError, OtoscopeError, nearest
 from otoscope.models.clock import Clock
 from otoscope.storage import read_json
@@ -122,29 +122,77 @@ class ActivationStore:
         for clip_id, (offset, n_frames) in self.clips.items():
             yield clip_id, self.read(site, offset, offset + n_frames)
 
+    @overload
     def batches(
         self,
-        site: str,
+        sites: str,
         batch_size: int,
         *,
         seed: int,
         epoch: int,
         clips: Collection[str] | None = None,
-    ) -> Iterator[torch.Tensor]:
-        """Yield every frame (of `clips`) once, shuffled, as float32 batches `[b, d]`; the last may be smaller.
+        segment: int = 1,
+        skip: int = 0,
+    ) -> Iterator[torch.Tensor]: ...
+    @overload
+    def batches(
+        self,
+        sites: list[str] | tuple[str, ...],
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        clips: Collection[str] | None = None,
+        segment: int = 1,
+        skip: int = 0,
+    ) -> Iterator[FrameBatch]: ...
+    def batches(
+        self,
+        sites: str | list[str] | tuple[str, ...],
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        clips: Collection[str] | None = None,
+        segment: int = 1,
+        skip: int = 0,
+    ) -> Iterator[torch.Tensor] | Iterator[FrameBatch]:
+        """Yield every frame (of `clips`) once, shuffled, in batches of `batch_size`; the last may be smaller.
 
-        The order depends only on the store, `seed`, `epoch` and the set of clips.
+        Of one site: float32 tensors `[b, d]`. Of a list of sites: the same rows of each, as `FrameBatch`. With
+        `segment` above 1, runs of that many adjacent frames of a clip stay together; they tile each clip, and its
+        last one is filled up with zeros. The order depends only on the store, `seed`, `epoch`, `segment` and the set
+        of clips. The first `skip` batches are left out.
 
         Raises:
-            InputError: unknown site or clip, or a batch size below 1.
+            InputError: unknown site or clip, or a batch size or segment below 1.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, not {batch_size}.")
-        d = self.d(site)
-        spans = _merged([(0, self.n_frames)] if clips is None else [self._bounds(name) for name in set(clips)])
-        return shuffled_batches(
-            lambda start, stop: self._rows(site, start, stop), spans, d, batch_size, seed=seed, epoch=epoch
-        )
+        names = [sites] if isinstance(sites, str) else list(dict.fromkeys(str(site) for site in sites))
+        for name in names:
+            self._site(name)
+        blocks = self._blocks(clips, segment)
+        if batch_size < 1 or segment < 1:
+            raise InputError(f"batch_size and segment must be at least 1, got {batch_size} and {segment}.")
+        if not names:
+            raise InputError("Name at least one site to read.")
+
+        def read(pool: Sequence[Block]) -> list[torch.Tensor]:
+            spans = joined(span for block in pool for span in block)
+            return [torch.cat([self._rows(site, start, stop) for start, stop in spans]) for site in names]
+
+        found = shuffled_batches(read, blocks, batch_size, seed=seed, epoch=epoch, segment=segment, skip=skip)
+        if isinstance(sites, str):
+            if segment > 1:
+                raise InputError("Segments come with a mask: ask for a list of sites, not a single one.")
+            return (rows[0] for rows, _ in found)
+        return (FrameBatch(dict(zip(names, rows, strict=True)), segment, inside) for rows, inside in found)
+
+    def _blocks(self, clips: Collection[str] | None, segment: int) -> list[Block]:
+        if segment < 2:
+            spans = [(0, self.n_frames)] if clips is None else [self._bounds(name) for name in set(clips)]
+            return blocks_of(joined(sorted(spans)))
+        names = self.clips if clips is None else set(clips)
+        return blocks_of(sorted(self._bounds(name) for name in names), segment)
 
     def verify(self) -> None:
         """Compare every shard with its checksum.
@@ -207,14 +255,3 @@ class ActivationStore:
             f"({self.n_frames * self.clock.frame_s:,.0f} s) of "
             f"{len(self.clips):,} clips; {sites}; {self.meta['dtype']})"
         )
-
-
-def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the spans in order, neighbours joined."""
-    merged: list[tuple[int, int]] = []
-    for start, stop in sorted(spans):
-        if merged and merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], stop)
-        elif stop > start:
-            merged.append((start, stop))
-    return merged

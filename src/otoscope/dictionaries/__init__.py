@@ -9,10 +9,12 @@ from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
 from otoscope.dictionaries.baselines.neurons import Neurons
 from otoscope.dictionaries.baselines.random_basis import RandomBasis
 from otoscope.dictionaries.dictionary import Dictionary, Feature
-from otoscope.dictionaries.formats.saelens import load_dictionary
+from otoscope.dictionaries.formats.opening import load_dictionary
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionary
-from otoscope.dictionaries.training.loop import train
+from otoscope.dictionaries.training.loop import train, train_many
+from otoscope.dictionaries.training.runs import Run
+from otoscope.dictionaries.training.settings import Settings
 
 __all__ = [
     "BatchTopK",
@@ -22,6 +24,8 @@ __all__ = [
     "Neurons",
     "RandomBasis",
     "ReluDictionary",
+    "Run",
+    "Settings",
     "SparseCode",
     "Temporal",
     "ThresholdDictionary",
@@ -29,4 +33,5 @@ __all__ = [
     "TopKDictionary",
     "load_dictionary",
     "train",
+    "train_many",
 ]
