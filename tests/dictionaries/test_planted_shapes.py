@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from otoscope.dictionaries import Dictionary, TopK
 from otoscope.dictionaries.architectures.crosscoder import Crosscoder, CrosscoderDictionary
+from otoscope.dictionaries.architectures.multi_frame import MultiFrame, MultiFrameDictionary, overlapped
 from otoscope.dictionaries.architectures.transcoder import Transcoder
 from otoscope.dictionaries.training.learner import Batch, TrainingPlan
 from otoscope.dictionaries.training.optimiser import Optimiser
@@ -86,3 +88,45 @@ def test_sites_of_other_frames_share_nothing() -> None:
     x, directions, lives = two_layers(matched=False)
     found = crosscoder_of(x)
     assert mean_max_cosine(found.decoder, directions[lives == -1]) < 0.85
+
+
+def stretches(t: int, d: int, n: int, w: int) -> tuple[Tensor, Tensor]:
+    """Frames `[t, d]` in each of which one of `n` stretches of `w` frames begins, and those stretches `[n, w·d]`."""
+    generator = torch.Generator().manual_seed(3)
+    atoms = random_directions(n, w * d, seed=4)
+    chosen = torch.randint(n, (t,), generator=generator)
+    pieces = atoms[chosen] * (torch.rand(t, 1, generator=generator) + 0.5)
+    return overlapped(pieces, 1, w)[0, :t], atoms
+
+
+def left_over(found: Dictionary, x: Tensor) -> float:
+    return float((found.reconstruct(x) - x).square().sum() / (x - x.mean(dim=0)).square().sum())
+
+
+def test_a_multi_frame_dictionary_finds_stretches_that_single_frames_cannot_hold() -> None:
+    d, n, w = 16, 16, 5
+    x, atoms = stretches(16_000, d, n, w)
+    spec = MultiFrame(2 * n, k=1, width=w)
+    found = learn(spec, x, steps=300, lr=2e-2).dictionary(unscaled(d), sites=("a",), name="found")
+    assert isinstance(found, MultiFrameDictionary)
+    assert mean_max_cosine(found.decoder, atoms) >= 0.95
+    assert left_over(found, x) < 0.05
+
+    untrained = spec.learner(TrainingPlan(d, 1, 1, 0, CPU)).parameters["decoder"]
+    assert mean_max_cosine(untrained, atoms) < 0.8
+    single = learn(TopK(2 * n * w, k=1), x, steps=150, lr=2e-2).dictionary(unscaled(d), sites=("a",), name="single")
+    padded = torch.cat(
+        [
+            torch.nn.functional.pad(single.directions(range(len(single))), (lag * d, (w - 1 - lag) * d))
+            for lag in range(w)
+        ]
+    )
+    assert mean_max_cosine(padded, atoms) < 0.8
+    assert left_over(single, x) > 5 * left_over(found, x)
+
+
+def test_frames_out_of_order_hold_no_stretches() -> None:
+    x, atoms = stretches(16_000, 16, 16, 5)
+    x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))]
+    found = learn(MultiFrame(32, k=1), x, steps=150, lr=2e-2)
+    assert mean_max_cosine(found.parameters["decoder"], atoms) < 0.8
