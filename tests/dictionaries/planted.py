@@ -11,6 +11,9 @@ from otoscope.dictionaries.training.learner import Batch, Learner, Scaling, Spec
 from otoscope.dictionaries.training.optimiser import Optimiser
 from otoscope.dictionaries.training.schedule import learning_rate
 
+FAR_FROM_LEARNERS = 1_000_003
+"""Added to seeds: a learner draws its first weights from its own seed, and must not start from the planted ones."""
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -23,7 +26,7 @@ class Planted:
 
 def planted(t: int, d: int, n: int, k: int, *, seed: int = 0, noise: float = 0.0) -> Planted:
     """Draw `k` of `n` random unit directions for each frame, strengths from 0.5 to 1.5."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed + FAR_FROM_LEARNERS)
     directions = torch.nn.functional.normalize(torch.randn(n, d, generator=generator), dim=1)
     chosen = torch.rand(t, n, generator=generator).topk(k, dim=1).indices
     code = torch.zeros(t, n).scatter_(1, chosen, torch.rand(t, k, generator=generator) + 0.5)
