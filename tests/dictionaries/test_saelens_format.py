@@ -81,10 +81,12 @@ def test_a_missing_folder_is_the_callers_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "top"}, "architecture 'top'.*known are neurons, random, topk.*did you mean topk"),
+        ({"architecture": "top"}, "architecture 'top'.*known are .*neurons.*topk.*did you mean topk"),
         ({"architecture": None}, "architecture None"),
-        ({"normalize_activations": "layer_norm"}, "normalize_activations = 'layer_norm'.*not supported"),
-        ({"reshape_activations": "hook_z"}, "reshape_activations"),
+        ({"normalize_activations": "covariance_whitening"}, "'covariance_whitening'.*not supported"),
+        ({"normalize_activations": "expected_average_only_in"}, "the factor is lost"),
+        ({"reshape_activations": "transposed"}, "reshape_activations"),
+        ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor"),
         ({"k": None}, "not a complete topk dictionary"),
         ({"k": 0}, "k must be between 1 and the 64 features"),
     ],

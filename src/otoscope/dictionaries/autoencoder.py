@@ -19,7 +19,7 @@ Normalisation = Literal["none", "unit_norm", "constant_norm", "layer_norm"]
 mean 0 and variance 1 over its units."""
 _TINY = 1e-8
 _LAYER_NORM_EPS = 1e-5
-"""As SAELens and OpenAI's sparse_autoencoder have it: added to the (unbiased) deviation that divides, and there only."""
+"""As SAELens and OpenAI's sparse_autoencoder have it: added to the (unbiased) deviation that divides, only there."""
 
 
 class Autoencoder(Dictionary):

@@ -67,8 +67,9 @@ class TopKDictionary(Autoencoder):
         return encode_top_k(x, self.encoder, self.encoder_bias, self.k)
 
     def config(self) -> dict[str, Any]:
-        """Return SAELens' keys for a TopK dictionary."""
-        return {**super().config(), "k": self.k, "rescale_acts_by_decoder_norm": True}
+        """Return SAELens' keys for a TopK dictionary; it would multiply values by rows that are not of length 1."""
+        unit = bool(((self.decoder.norm(dim=1) - 1).abs() < 1e-6).all())
+        return {**super().config(), "k": self.k, "rescale_acts_by_decoder_norm": unit}
 
     @classmethod
     def from_saved(
