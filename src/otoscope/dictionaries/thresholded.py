@@ -6,7 +6,7 @@ features once it is trained (Bussmann et al. 2024, arXiv 2412.06410, section 3),
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -47,16 +47,7 @@ class ThresholdDictionary(Autoencoder):
         self.threshold = threshold.expand(self.n_features).contiguous()
 
     def _select(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        blocks = torch.split(x, _FRAMES.get(x.device.type, _FRAMES_ELSEWHERE))
-        parts = [entries_above(product(block, self.encoder, self.encoder_bias), self.threshold) for block in blocks]
-        k = max(values.shape[1] for values, _ in parts)
-        values, indices = (x.new_zeros(len(x), k, dtype=kind) for kind in (torch.float32, torch.int32))
-        start = 0
-        for some, where in parts:
-            stop = start + len(some)
-            values[start:stop, : some.shape[1]], indices[start:stop, : some.shape[1]] = some, where
-            start = stop
-        return values, indices
+        return active_entries(x, lambda block: product(block, self.encoder, self.encoder_bias), self.threshold)
 
     def with_threshold(self, threshold: Tensor | float) -> ThresholdDictionary:
         """Return this dictionary with another threshold, one number or `[n]`: for other data or another sparsity."""
@@ -106,6 +97,20 @@ class ReluDictionary(ThresholdDictionary):
     ) -> ReluDictionary:
         """Build the dictionary from SAELens' keys."""
         return cls(**_weights(config, tensors), name=name, site=site)
+
+
+def active_entries(x: Tensor, pre: Callable[[Tensor], Tensor], threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `entries_above` of `pre(x)`, block by block, for frames `x` `[t, d]`."""
+    blocks = torch.split(x, _FRAMES.get(x.device.type, _FRAMES_ELSEWHERE))
+    parts = [entries_above(pre(block), threshold) for block in blocks]
+    k = max(values.shape[1] for values, _ in parts)
+    values, indices = (x.new_zeros(len(x), k, dtype=kind) for kind in (torch.float32, torch.int32))
+    start = 0
+    for some, where in parts:
+        stop = start + len(some)
+        values[start:stop, : some.shape[1]], indices[start:stop, : some.shape[1]] = some, where
+        start = stop
+    return values, indices
 
 
 def entries_above(pre: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
