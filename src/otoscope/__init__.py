@@ -23,6 +23,7 @@ _HOME = {
     # activations
     "harvest": "otoscope.activations",
     "ActivationStore": "otoscope.activations",
+    "stream": "otoscope.activations",
     # dictionaries
     "Dictionary": "otoscope.dictionaries",
     "SparseCode": "otoscope.dictionaries",
@@ -32,7 +33,13 @@ _HOME = {
     "BatchTopK": "otoscope.dictionaries",
     "Matryoshka": "otoscope.dictionaries",
     "Temporal": "otoscope.dictionaries",
+    "L1": "otoscope.dictionaries",
+    "JumpReLU": "otoscope.dictionaries",
+    "Gated": "otoscope.dictionaries",
     "train": "otoscope.dictionaries",
+    "train_many": "otoscope.dictionaries",
+    "Run": "otoscope.dictionaries",
+    "Settings": "otoscope.dictionaries",
     "load_dictionary": "otoscope.dictionaries",
     # atlas
     "build_atlas": "otoscope.atlas",
@@ -49,6 +56,7 @@ __all__ = [*_HOME, "__version__"]
 if TYPE_CHECKING:
     from otoscope.activations import ActivationStore as ActivationStore
     from otoscope.activations import harvest as harvest
+    from otoscope.activations import stream as stream
     from otoscope.atlas import Atlas as Atlas
     from otoscope.atlas import build_atlas as build_atlas
     from otoscope.audio import Clip as Clip
@@ -57,16 +65,22 @@ if TYPE_CHECKING:
     from otoscope.audio import log_mel as log_mel
     from otoscope.audio.corpus import corpus as corpus
     from otoscope.audio.downloads import download as download
+    from otoscope.dictionaries import L1 as L1
     from otoscope.dictionaries import BatchTopK as BatchTopK
     from otoscope.dictionaries import Dictionary as Dictionary
+    from otoscope.dictionaries import Gated as Gated
+    from otoscope.dictionaries import JumpReLU as JumpReLU
     from otoscope.dictionaries import Matryoshka as Matryoshka
     from otoscope.dictionaries import Neurons as Neurons
     from otoscope.dictionaries import RandomBasis as RandomBasis
+    from otoscope.dictionaries import Run as Run
+    from otoscope.dictionaries import Settings as Settings
     from otoscope.dictionaries import SparseCode as SparseCode
     from otoscope.dictionaries import Temporal as Temporal
     from otoscope.dictionaries import TopK as TopK
     from otoscope.dictionaries import load_dictionary as load_dictionary
     from otoscope.dictionaries import train as train
+    from otoscope.dictionaries import train_many as train_many
     from otoscope.errors import InputError as InputError
     from otoscope.errors import OtoscopeError as OtoscopeError
     from otoscope.models import Edit as Edit

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from otoscope.dictionaries.architectures.batch_topk import BatchTopK
+from otoscope.dictionaries.architectures.gated import Gated, GatedDictionary
+from otoscope.dictionaries.architectures.jumprelu import JumpReLU
+from otoscope.dictionaries.architectures.l1 import L1
 from otoscope.dictionaries.architectures.matryoshka import Matryoshka
 from otoscope.dictionaries.architectures.temporal import Temporal
 from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
@@ -17,9 +20,13 @@ from otoscope.dictionaries.training.runs import Run
 from otoscope.dictionaries.training.settings import Settings
 
 __all__ = [
+    "L1",
     "BatchTopK",
     "Dictionary",
     "Feature",
+    "Gated",
+    "GatedDictionary",
+    "JumpReLU",
     "Matryoshka",
     "Neurons",
     "RandomBasis",
