@@ -3,3 +3,5 @@
 from otoscope.activations.harvesting import harvest as harvest
 from otoscope.activations.statistics import SiteStatistics as SiteStatistics
 from otoscope.activations.store import ActivationStore as ActivationStore
+from otoscope.activations.streaming import EncoderStream as EncoderStream
+from otoscope.activations.streaming import stream as stream

@@ -51,7 +51,7 @@ def fill(
     done = sum(len(shard["clips"]) for shard in journal.shards)
     with (
         track("harvest", len(corpus), progress, unit="clips", done=done) as advance,
-        contextlib.closing(_decoded_ahead(corpus.clips[done:])) as clips,
+        contextlib.closing(decoded_ahead(corpus.clips[done:])) as clips,
     ):
         while done < len(corpus):
             with _Shard(journal, model, sites) as shard:
@@ -66,7 +66,7 @@ def fill(
             done += len(shard.clips)
 
 
-def _decoded_ahead(clips: Sequence[Clip]) -> Generator[Clip, None, None]:
+def decoded_ahead(clips: Sequence[Clip]) -> Generator[Clip, None, None]:
     """Yield the clips in order with their sound in memory, decoding a few ahead.
 
     Only decoding runs in threads: torch would start a pool of its own in each of them.
@@ -149,7 +149,7 @@ class _Shard:
             for row, clip_id, n_frames in zip(range(len(stored)), clip_ids, valid, strict=True):
                 frames = stored[row, :n_frames]  # not the padding
                 if not frames.isfinite().all():
-                    _refuse_values(site, clip_id, computed[row, :n_frames], self._dtype)
+                    refuse_values(site, clip_id, computed[row, :n_frames], self._dtype)
                 writer.add(frames)
 
     def finish(self) -> None:
@@ -160,7 +160,13 @@ class _Shard:
         self._journal.add({"clips": [list(clip) for clip in self.clips], "files": files, "statistics": statistics})
 
 
-def _refuse_values(site: str, clip_id: str, computed: torch.Tensor, dtype: torch.dtype) -> None:
+def refuse_values(site: str, clip_id: str, computed: torch.Tensor, dtype: torch.dtype) -> None:
+    """Say why the frames of a clip cannot be kept in `dtype`.
+
+    Raises:
+        InputError: values beyond the type.
+        OtoscopeError: the model computes NaN.
+    """
     if not computed.isfinite().all():
         raise OtoscopeError(f"The model computes NaN or infinity at {site} for clip {clip_id!r}.")
     raise InputError(

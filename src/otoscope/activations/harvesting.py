@@ -50,7 +50,7 @@ def harvest(
         OtoscopeError: the disk is full, or the model computes NaN.
     """
     folder = Path(to)
-    chosen = _frame_sites(model, sites)
+    chosen = frame_sites(model, sites)
     if dtype not in DTYPES:
         raise InputError(f"A store holds float16 or bfloat16, not {dtype!r}.")
     for name, value in (("shard_frames", shard_frames), ("batch_size", batch_size)):
@@ -96,8 +96,12 @@ def harvest(
     return ActivationStore.open(folder)
 
 
-def _frame_sites(model: SpeechModel, sites: Sequence[str]) -> list[Site]:
-    """Parse the sites; a store holds one vector per 20-ms frame."""
+def frame_sites(model: SpeechModel, sites: Sequence[str]) -> list[Site]:
+    """Parse the sites; a store holds one vector per 20-ms frame.
+
+    Raises:
+        InputError: none, or a site that has no such frames.
+    """
     if isinstance(sites, str):
         raise InputError(f"`sites` is a list; write sites=[{sites!r}].")
     chosen = list({site.name: site for site in (model.site(str(text)) for text in sites)}.values())
