@@ -38,7 +38,7 @@ _HOME = {
     "Gated": "otoscope.dictionaries",
     "train": "otoscope.dictionaries",
     "train_many": "otoscope.dictionaries",
-    "Run": "otoscope.dictionaries",
+    "TrainingRun": "otoscope.dictionaries",
     "Settings": "otoscope.dictionaries",
     "load_dictionary": "otoscope.dictionaries",
     # atlas
@@ -73,11 +73,11 @@ if TYPE_CHECKING:
     from otoscope.dictionaries import Matryoshka as Matryoshka
     from otoscope.dictionaries import Neurons as Neurons
     from otoscope.dictionaries import RandomBasis as RandomBasis
-    from otoscope.dictionaries import Run as Run
     from otoscope.dictionaries import Settings as Settings
     from otoscope.dictionaries import SparseCode as SparseCode
     from otoscope.dictionaries import Temporal as Temporal
     from otoscope.dictionaries import TopK as TopK
+    from otoscope.dictionaries import TrainingRun as TrainingRun
     from otoscope.dictionaries import load_dictionary as load_dictionary
     from otoscope.dictionaries import train as train
     from otoscope.dictionaries import train_many as train_many

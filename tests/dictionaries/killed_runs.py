@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from conftest import MemoryStore, planted
 
-from otoscope.dictionaries import Run, Settings, TopK, train_many
+from otoscope.dictionaries import Settings, TopK, TrainingRun, train_many
 from otoscope.dictionaries.training import checkpoint
 
 SETTINGS = Settings(steps=300, batch_size=128, lr=2e-3, checkpoint_every=3, log_every=1)
@@ -25,8 +25,8 @@ RANDOM_KILLS, STEPS_OF_A_LIFE = 14, 15
 
 def make(store: MemoryStore, folder: Path, report: Callable[[str, int, int], None] | bool = False) -> None:
     runs = [
-        Run(TopK(60, k=2, dead_after_frames=1500, k_start=5), to=folder / "one"),
-        Run(TopK(40, k=3, dead_after_frames=900), seed=5, to=folder / "two"),
+        TrainingRun(TopK(60, k=2, dead_after_frames=1500, k_start=5), to=folder / "one"),
+        TrainingRun(TopK(40, k=3, dead_after_frames=900), seed=5, to=folder / "two"),
     ]
     train_many(store, runs, settings=SETTINGS, progress=report)
 

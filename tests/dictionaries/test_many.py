@@ -12,7 +12,7 @@ import torch
 from conftest import MemoryStore, planted
 
 from otoscope.activations.shuffle import FrameBatch
-from otoscope.dictionaries import Run, Settings, TopK, train, train_many
+from otoscope.dictionaries import Settings, TopK, TrainingRun, train, train_many
 from otoscope.dictionaries.architectures.topk import TopKLearner
 from otoscope.dictionaries.training.centring import geometric_median
 from otoscope.dictionaries.training.learner import Batch, TrainingPlan
@@ -54,17 +54,17 @@ class InFours(TopK):
 
 
 RUNS = {
-    "low": Run(TopK(32, k=2), LOW),
-    "high": Run(TopK(32, k=2), HIGH),
-    "sparser": Run(TopK(32, k=1), HIGH),
-    "another seed": Run(TopK(32, k=2), HIGH, seed=7),
-    "faster": Run(TopK(32, k=2), LOW, lr=1e-2),
-    "in segments": Run(InFours(32, k=2), LOW),
+    "low": TrainingRun(TopK(32, k=2), LOW),
+    "high": TrainingRun(TopK(32, k=2), HIGH),
+    "sparser": TrainingRun(TopK(32, k=1), HIGH),
+    "another seed": TrainingRun(TopK(32, k=2), HIGH, seed=7),
+    "faster": TrainingRun(TopK(32, k=2), LOW, lr=1e-2),
+    "in segments": TrainingRun(InFours(32, k=2), LOW),
 }
 
 
 def test_each_is_bit_for_bit_the_one_trained_alone(two_sites: MemoryStore, tmp_path: Path) -> None:
-    runs = [Run(run.spec, run.sites, run.seed, run.lr, tmp_path / "many" / name) for name, run in RUNS.items()]
+    runs = [TrainingRun(run.spec, run.sites, run.seed, run.lr, tmp_path / "many" / name) for name, run in RUNS.items()]
     train_many(two_sites, runs, settings=SETTINGS, progress=False)
     for name, run in RUNS.items():
         assert isinstance(run.sites, str)
@@ -91,8 +91,8 @@ def test_frames_are_read_once_however_many_learn_from_them(two_sites: MemoryStor
 
 
 def test_members_that_are_done_or_ahead_wait_for_the_others(two_sites: MemoryStore, tmp_path: Path) -> None:
-    def some(names: list[str], folder: str) -> list[Run]:
-        return [Run(RUNS[name].spec, RUNS[name].sites, to=tmp_path / folder / name) for name in names]
+    def some(names: list[str], folder: str) -> list[TrainingRun]:
+        return [TrainingRun(RUNS[name].spec, RUNS[name].sites, to=tmp_path / folder / name) for name in names]
 
     def stop(stage: str, done: int, total: int) -> None:
         if done == 17:
@@ -188,7 +188,7 @@ def test_held_out_clips_are_scored_during_training(two_sites: MemoryStore, tmp_p
     import json
 
     clips = list(two_sites.clips)
-    run = Run(TopK(32, k=2), LOW, to=tmp_path / "sae")
+    run = TrainingRun(TopK(32, k=2), LOW, to=tmp_path / "sae")
     settings = Settings(steps=100, batch_size=128, lr=5e-3, evaluate_every=25)
     train_many(two_sites, [run], settings=settings, clips=clips[:6], held_out=clips[6:], progress=False)
     lines = [json.loads(line) for line in (tmp_path / "sae" / "metrics.jsonl").read_text("utf-8").splitlines()]
@@ -205,7 +205,7 @@ def test_held_out_clips_are_scored_during_training(two_sites: MemoryStore, tmp_p
 
 def test_what_cannot_be_is_refused(two_sites: MemoryStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="same folder"):
-        train_many(two_sites, [Run(TopK(8, k=1), LOW, to=tmp_path / "a")] * 2, settings=SETTINGS)
+        train_many(two_sites, [TrainingRun(TopK(8, k=1), LOW, to=tmp_path / "a")] * 2, settings=SETTINGS)
     with pytest.raises(InputError, match="reads one site, got 2"):
         train(two_sites, TopK(8, k=1), sites=[LOW, HIGH], progress=False)
     with pytest.raises(InputError, match="site= or with sites="):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from otoscope.dictionaries import Run, Settings, TopK, train, train_many
+from otoscope.dictionaries import Settings, TopK, TrainingRun, train, train_many
 from otoscope.dictionaries.registry import architectures
 from otoscope.dictionaries.training import runs
 from otoscope.dictionaries.training.checkpoint import BEFORE, LAST
@@ -134,7 +134,7 @@ def test_every_architecture_resumes_exactly(tmp_path: Path) -> None:
         wanted = []
         for kind, spec in architectures().items():
             names = {"one": list(sites)[:1]}.get(spec.reads, list(sites))
-            wanted.append(Run(smallest(spec), names, to=folder / kind))
+            wanted.append(TrainingRun(smallest(spec), names, to=folder / kind))
         train_many(store, wanted, settings=settings, progress=progress)
 
     make(tmp_path / "whole", False)

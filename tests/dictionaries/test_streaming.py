@@ -10,7 +10,7 @@ import torch
 from otoscope.activations import harvest
 from otoscope.activations.streaming import EncoderStream, stream
 from otoscope.audio import Corpus
-from otoscope.dictionaries import Run, Settings, TopK, train, train_many
+from otoscope.dictionaries import Settings, TopK, TrainingRun, train, train_many
 from otoscope.errors import InputError
 from otoscope.models import SpeechModel
 
@@ -87,7 +87,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(passing: EncoderStream, tmp_pat
             raise TimeoutError
 
     for name, progress in (("whole", False), ("cut", stop)):
-        runs = [Run(SPEC, site, to=tmp_path / name / site) for site in (LOW, HIGH)]
+        runs = [TrainingRun(SPEC, site, to=tmp_path / name / site) for site in (LOW, HIGH)]
         fit = list(passing.clips)[:15]
         if name == "cut":
             with pytest.raises(TimeoutError):

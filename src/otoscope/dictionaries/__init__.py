@@ -16,7 +16,7 @@ from otoscope.dictionaries.formats.opening import load_dictionary
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionary
 from otoscope.dictionaries.training.loop import train, train_many
-from otoscope.dictionaries.training.runs import Run
+from otoscope.dictionaries.training.runs import TrainingRun
 from otoscope.dictionaries.training.settings import Settings
 
 __all__ = [
@@ -31,13 +31,13 @@ __all__ = [
     "Neurons",
     "RandomBasis",
     "ReluDictionary",
-    "Run",
     "Settings",
     "SparseCode",
     "Temporal",
     "ThresholdDictionary",
     "TopK",
     "TopKDictionary",
+    "TrainingRun",
     "load_dictionary",
     "train",
     "train_many",

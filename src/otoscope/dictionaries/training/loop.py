@@ -15,7 +15,7 @@ from otoscope.dictionaries.training.held_out import HeldOut
 from otoscope.dictionaries.training.interrupting import interruptible
 from otoscope.dictionaries.training.learner import Spec
 from otoscope.dictionaries.training.logs import Tracker
-from otoscope.dictionaries.training.runs import Job, Member, Run
+from otoscope.dictionaries.training.runs import Job, Member, TrainingRun
 from otoscope.dictionaries.training.settings import Settings
 from otoscope.dictionaries.training.sources import Feed, FrameSource, Scaled
 from otoscope.errors import InputError
@@ -75,7 +75,7 @@ def train(
     if site is not None and sites is not None:
         raise InputError("Name the sites with site= or with sites=, not with both.")
     chosen = (settings or Settings()).changed(steps=steps, batch_size=batch_size, lr=lr, seed=seed)
-    run = Run(spec, site if sites is None else sites, to=to)
+    run = TrainingRun(spec, site if sites is None else sites, to=to)
     return train_many(
         store,
         [run],
@@ -90,7 +90,7 @@ def train(
 
 def train_many(
     store: FrameSource,
-    runs: Sequence[Run],
+    runs: Sequence[TrainingRun],
     *,
     settings: Settings | None = None,
     clips: Collection[str] | None = None,

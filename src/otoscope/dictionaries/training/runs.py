@@ -27,7 +27,7 @@ from otoscope.errors import InputError
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A dictionary to be trained side by side with others.
 
     Attributes:
@@ -57,7 +57,7 @@ class Job:
     total_frames: int
 
     @classmethod
-    def of(cls, run: Run, source: FrameSource, settings: Settings, clips: Collection[str] | None) -> Job:
+    def of(cls, run: TrainingRun, source: FrameSource, settings: Settings, clips: Collection[str] | None) -> Job:
         """Check a run against the source.
 
         Raises:
