@@ -80,7 +80,13 @@ def test_no_machine_specific_paths() -> None:
         assert "/work" + "/" not in path.read_text(encoding="utf-8"), path
 
 
-FROM_OTHERS = {"starlette": "fastapi", "pydantic": "fastapi", "click": "typer", "datasets": "datasets"}
+FROM_OTHERS = {
+    "starlette": "fastapi",
+    "pydantic": "fastapi",
+    "click": "typer",
+    "datasets": "datasets",
+    "scipy": "scikit-learn",
+}
 """Packages that come with a dependency, or (`datasets`) with an extra."""
 
 

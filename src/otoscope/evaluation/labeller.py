@@ -96,15 +96,32 @@ class Labeller:
         Returns rows of (feature, class) pairs — each feature's best classes and, within the block, each class's best
         features — and the features' purities.
         """
+        skill, threshold = self.chosen(block)
+        return self.scored(block, _keep(skill), skill, threshold), self._purities(block)
+
+    def chosen(self, block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return skill and threshold `[n, c]` of every feature and class, from the choosing half alone.
+
+        Skill is the best F1 as the share of the way from always-on (0) to perfect (1); the classes of all sets follow
+        one another.
+        """
         n, n_classes = len(block), int(self.first_class[-1])
         skill = np.zeros((n, n_classes))
         threshold = np.full((n, n_classes), np.inf)
         for i in range(n):
             self._choose(block, i, skill[i], threshold[i])
-        keep = _keep(skill)
-        parts = [self._score(block, i, np.flatnonzero(keep[i]), skill[i], threshold[i]) for i in range(n)]
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return rows, self._purities(block)
+        return skill, threshold
+
+    def scored(
+        self,
+        block: Block,
+        keep: npt.NDArray[np.bool_],
+        skill: npt.NDArray[np.float64],
+        threshold: npt.NDArray[np.float64],
+    ) -> Rows:
+        """Measure the pairs `keep [n, c]` on the scoring half: one row each, features in order, then classes."""
+        parts = [self._score(block, i, np.flatnonzero(keep[i]), skill[i], threshold[i]) for i in range(len(block))]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _entries(self, block: Block, i: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint32]]:
         span = slice(int(block.indptr[i]), int(block.indptr[i + 1]))

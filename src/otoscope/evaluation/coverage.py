@@ -1,0 +1,182 @@
+"""Coverage: in how many frames some active feature is named after what is being said, and how often by chance.
+
+A feature is named, on the first half of the voices, after the class that it detects best, if it is right more often
+than not above the threshold of its best F1. Coverage is then measured on the second half. A dictionary with many
+active features matches often by chance, so every figure stands beside the same one with shifted labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.dictionaries import Dictionary
+from otoscope.evaluation.frames import FIT, TEST, Bools, Floats, Ints, LabelledFrames, clustered_measure, ratio
+from otoscope.evaluation.label_sets import LabelSet
+from otoscope.evaluation.labeller import N_SHIFTS, Labeller
+from otoscope.evaluation.measure import Measure
+from otoscope.evaluation.selectivity import benjamini_hochberg, circular_shift
+
+MIN_PRECISION = 0.5
+"""A name must be right more often than not."""
+MIN_FOUND = 10
+"""Frames above its threshold, of the first half, without which a feature has no name."""
+MAX_Q = 0.05
+"""False-discovery rate among the names that are confirmed (Benjamini and Hochberg 1995)."""
+N_SHIFTED = 10
+"""Times the labels are shifted for the chance of coverage."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the features of a dictionary are named after.
+
+    Attributes:
+        kind, classes: of the labels.
+        name: `[n]` class, or −1.
+        threshold: `[n]` the feature says its name in frames where its value is larger.
+        scale: `[n]` mean value above the threshold on the first half, by which values of different features compare.
+        precision: `[n]` on the second half; NaN without a name.
+        q_value: `[n]` of F1 on the second half against shifted labels, adjusted over all named features.
+        confirmed: `[n]` named, with `q_value` under `MAX_Q`, and right more often than not on the second half too.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+    name: Ints
+    threshold: Floats
+    scale: Floats
+    precision: Floats
+    q_value: Floats
+    confirmed: Bools
+
+
+def name_features(
+    dictionary: Dictionary, frames: LabelledFrames, kind: str = "phone", *, seed: int = 0, n_shifts: int = N_SHIFTS
+) -> Naming:
+    """Name features on the first half of the voices and confirm the names on the second.
+
+    Raises:
+        InputError: the frames have no such labels.
+    """
+    return _named(dictionary, frames, frames.label_set(kind), seed, n_shifts)
+
+
+def _named(dictionary: Dictionary, frames: LabelledFrames, labels: LabelSet, seed: int, n_shifts: int) -> Naming:
+    labeller = Labeller([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
+    block = frames.by_feature(dictionary)
+    n = dictionary.n_features
+    skill, thresholds = labeller.chosen(block)
+    best = skill.argmax(axis=1)
+    threshold = np.where(skill.max(axis=1) > 0, thresholds[np.arange(n), best], np.inf)
+    feature = np.repeat(np.arange(n), np.diff(block.indptr))
+    above = block.values > threshold[feature]
+    own = above & (labels.frame_class[block.frames] >= 0) & (frames.half_of_frame[block.frames] == FIT)
+    found = np.bincount(feature[own], minlength=n)
+    right = np.bincount(feature[own], labels.frame_class[block.frames[own]] == best[feature[own]], minlength=n)
+    named = (found >= MIN_FOUND) & (right >= MIN_PRECISION * found)
+    total = np.bincount(feature[own], block.values[own], minlength=n)
+    keep = np.zeros_like(skill, dtype=bool)
+    keep[named, best[named]] = True
+    rows = labeller.scored(block, keep, skill, thresholds)
+    precision, p_value = np.full(n, np.nan), np.full(n, np.nan)
+    precision[rows["feature"]], p_value[rows["feature"]] = rows["precision"], rows["p_value"]
+    q_value = np.asarray(benjamini_hochberg(p_value), dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        confirmed = named & (q_value < MAX_Q) & (precision >= MIN_PRECISION)
+    return Naming(
+        kind=labels.kind,
+        classes=labels.classes,
+        name=np.where(named, best, -1).astype(np.int64),
+        threshold=threshold,
+        scale=np.asarray(total / np.maximum(found, 1), dtype=np.float64),
+        precision=precision,
+        q_value=q_value,
+        confirmed=np.asarray(confirmed),
+    )
+
+
+def coverage(
+    dictionary: Dictionary, frames: LabelledFrames, kind: str = "phone", *, seed: int = 0, n_shifts: int = N_SHIFTS
+) -> list[Measure]:
+    """Measure how much of the labelled frames the named features explain, on the second half of the voices.
+
+    Over frames of a named class: `coverage.any`, the share in which some feature says the right name;
+    `coverage.strongest`, the share in which the strongest feature that says any does (strength relative to the
+    feature's own mean); each with `.chance` (the same names, labels shifted within clips) and `.above_chance` (their
+    paired difference). And `coverage.named_features`, those confirmed, with `.chance` (the same with labels shifted
+    before features are named), `coverage.named_share` of all features, and `coverage.named_classes`, the share of
+    classes that some confirmed feature is named after.
+
+    Raises:
+        InputError: the frames have no such labels.
+    """
+    labels = frames.label_set(kind)
+    naming = _named(dictionary, frames, labels, seed, n_shifts)
+    at, classes = frames.named(kind, TEST)
+    said = _Said.of(dictionary, frames, naming, at)
+    true = said.matches(classes)
+    shifted = [said.matches(_shifted(frames, labels, seed + number)[at]) for number in range(N_SHIFTED)]
+    chance = np.mean(shifted, axis=0)
+    of = {"kind": kind}
+    measures = []
+    one = np.ones(len(at))
+    for column, name in enumerate(("coverage.any", "coverage.strongest")):
+        for suffix, hits in (
+            ("", true[:, column]),
+            (".chance", chance[:, column]),
+            (".above_chance", true[:, column] - chance[:, column]),
+        ):
+            sums = frames.per_cluster(np.stack([hits, one], axis=1), at)
+            measures.append(clustered_measure(name + suffix, sums, ratio, of=of, n=len(at)))
+    moved = replace(labels, frame_class=_shifted(frames, labels, seed).astype(labels.frame_class.dtype))
+    by_chance = _named(dictionary, frames, moved, seed, n_shifts)
+    n, n_classes = dictionary.n_features, len(labels.classes)
+    n_confirmed, n_chance = int(naming.confirmed.sum()), int(by_chance.confirmed.sum())
+    met = len(np.unique(naming.name[naming.confirmed]))
+    return [
+        *measures,
+        Measure("coverage.named_features", float(n_confirmed), of=of, n=n, n_unit="features"),
+        Measure("coverage.named_features.chance", float(n_chance), of=of, n=n, n_unit="features"),
+        Measure("coverage.named_share", n_confirmed / n, of=of, n=n, n_unit="features"),
+        Measure("coverage.named_classes", met / n_classes, of=of, n=n_classes, n_unit="classes"),
+    ]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Every time a feature says its name: in which of the frames, which name, how strongly for its means."""
+
+    n_frames: int
+    frame: Ints
+    name: Ints
+    strongest: npt.NDArray[np.intp]
+
+    @classmethod
+    def of(cls, dictionary: Dictionary, frames: LabelledFrames, naming: Naming, at: Ints) -> _Said:
+        code = frames.code(dictionary)[at].tocoo()
+        spoken = (naming.name[code.col] >= 0) & (code.data > naming.threshold[code.col])
+        frame, feature = code.row[spoken].astype(np.int64), code.col[spoken]
+        strength = code.data[spoken] / naming.scale[feature]
+        order = np.lexsort((strength, frame))
+        last = np.flatnonzero(np.diff(frame[order], append=-1)) if len(frame) else np.zeros(0, dtype=np.int64)
+        return cls(len(at), frame, naming.name[feature], order[last])
+
+    def matches(self, classes: npt.NDArray[np.integer]) -> Floats:
+        """Return `[t, 2]`: whether some name, and the strongest one, is the class of the frame."""
+        result = np.zeros((self.n_frames, 2))
+        right = self.name == classes[self.frame]
+        result[self.frame[right], 0] = 1
+        strongest = self.strongest[right[self.strongest]]
+        result[self.frame[strongest], 1] = 1
+        return result
+
+
+def _shifted(frames: LabelledFrames, labels: LabelSet, seed: int) -> npt.NDArray[np.integer]:
+    """Labels rotated within each clip; only frames of named classes rotate, among themselves."""
+    named = (labels.frame_class >= 0) & (labels.frame_class < len(labels.classes))
+    starts = np.cumsum(frames.spans[:, 1]) - frames.spans[:, 1]
+    moved = circular_shift(np.where(named, labels.frame_class, -1), starts, seed=seed)
+    return np.where(named, moved, labels.frame_class)
