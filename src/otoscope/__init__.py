@@ -41,6 +41,9 @@ _HOME = {
     "TrainingRun": "otoscope.dictionaries",
     "Settings": "otoscope.dictionaries",
     "load_dictionary": "otoscope.dictionaries",
+    "save_as": "otoscope.dictionaries",
+    "push": "otoscope.dictionaries",
+    "pull": "otoscope.dictionaries",
     # atlas
     "build_atlas": "otoscope.atlas",
     "Atlas": "otoscope.atlas",
@@ -79,6 +82,9 @@ if TYPE_CHECKING:
     from otoscope.dictionaries import TopK as TopK
     from otoscope.dictionaries import TrainingRun as TrainingRun
     from otoscope.dictionaries import load_dictionary as load_dictionary
+    from otoscope.dictionaries import pull as pull
+    from otoscope.dictionaries import push as push
+    from otoscope.dictionaries import save_as as save_as
     from otoscope.dictionaries import train as train
     from otoscope.dictionaries import train_many as train_many
     from otoscope.errors import InputError as InputError

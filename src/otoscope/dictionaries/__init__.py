@@ -12,7 +12,8 @@ from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
 from otoscope.dictionaries.baselines.neurons import Neurons
 from otoscope.dictionaries.baselines.random_basis import RandomBasis
 from otoscope.dictionaries.dictionary import Dictionary, Feature
-from otoscope.dictionaries.formats.opening import load_dictionary
+from otoscope.dictionaries.formats.hub import pull, push
+from otoscope.dictionaries.formats.opening import load_dictionary, save_as
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionary
 from otoscope.dictionaries.training.loop import train, train_many
@@ -39,6 +40,9 @@ __all__ = [
     "TopKDictionary",
     "TrainingRun",
     "load_dictionary",
+    "pull",
+    "push",
+    "save_as",
     "train",
     "train_many",
 ]
