@@ -1,0 +1,186 @@
+"""What to train and how, in a file: architecture and settings, read from TOML or YAML, and the presets."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from otoscope.dictionaries.registry import architecture, architectures
+from otoscope.dictionaries.training.fields import Field, fields_of, is_missing, read_fields
+from otoscope.dictionaries.training.learner import Spec
+from otoscope.dictionaries.training.settings import Settings
+from otoscope.errors import InputError, nearest
+
+_KEYS = ("title", "source", "unknown", "model", "sites", "kind", "architecture", "training")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A training run as it is written in a file.
+
+    Attributes:
+        kind: name of the architecture.
+        architecture: fields of the architecture that are given.
+        training: fields of `Settings` that are given.
+        sites: what the dictionary reads; empty: not said.
+        model: the model whose activations it was made for; empty: not said.
+        title, source, unknown: of presets: what it reproduces, where its values come from, and what nobody knows.
+    """
+
+    kind: str = "topk"
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    sites: tuple[str, ...] = ()
+    model: str = ""
+    title: str = ""
+    source: str = ""
+    unknown: tuple[str, ...] = ()
+
+    def spec(self) -> Spec:
+        """Return the architecture with its settings.
+
+        Raises:
+            InputError: no such architecture or field, or a value that cannot be.
+        """
+        cls = architecture(self.kind)
+        given = read_fields(cls, self.architecture, f"the architecture {self.kind}")
+        missing = [name for name, one in fields_of(cls).items() if is_missing(one) and name not in given]
+        if missing:
+            raise InputError(f"The architecture {self.kind} needs {', '.join(missing)}.")
+        return cls(**given)
+
+    def settings(self) -> Settings:
+        """Return how to train.
+
+        Raises:
+            InputError: no such field, or a value that cannot be.
+        """
+        return Settings(**read_fields(Settings, self.training, "the training settings"))
+
+    def changed(self, other: TrainingConfig) -> TrainingConfig:
+        """Return this configuration with what `other` says on top.
+
+        Another architecture keeps of the old one's fields those that it has, too.
+        """
+        known = fields_of(architecture(other.kind))
+        kept = {name: value for name, value in self.architecture.items() if name in known}
+        return replace(
+            self,
+            kind=other.kind,
+            architecture={**kept, **other.architecture},
+            training={**self.training, **other.training},
+            sites=other.sites or self.sites,
+            model=other.model or self.model,
+        )
+
+    def scaled(self, *, n_features: int, steps: int, batch_size: int) -> TrainingConfig:
+        """Return a small copy of this run, for a trial: everything else is as it was."""
+        known, given = fields_of(architecture(self.kind)), dict(self.architecture)
+        if "k" in known:
+            given["k"] = min(int(given.get("k", known["k"].default)), n_features // 8)
+        small = {"steps": steps, "batch_size": batch_size, "warm_up": min(self.settings().warm_up or 0, steps // 10)}
+        return replace(self, architecture={**given, "n_features": n_features}, training={**self.training, **small})
+
+    def toml(self) -> str:
+        """Return the configuration with every field, its meaning as a comment; fields without a value are commented."""
+        head = [f"{name} = {json.dumps(getattr(self, name))}" for name in ("model", "kind") if getattr(self, name)]
+        head += [f"sites = {json.dumps(list(self.sites))}"] if self.sites else []
+        parts = ["\n".join(head)]
+        for title, cls, given in (
+            ("architecture", architecture(self.kind), self.architecture),
+            ("training", Settings, self.training),
+        ):
+            lines = [f"[{title}]"]
+            for one in fields_of(cls).values():
+                value = given.get(one.name, None if is_missing(one) else one.default)
+                lines.append(f"# {one.meaning}")
+                lines.append(f"# {one.name} =" if value is None else f"{one.name} = {_toml(value)}")
+            parts.append("\n".join(lines))
+        return "\n\n".join(parts) + "\n"
+
+
+def read_config(path: str | os.PathLike[str]) -> TrainingConfig:
+    """Read a configuration from a TOML file, or from YAML if its name ends in `.yaml` or `.yml`.
+
+    Raises:
+        InputError: no such file, not TOML or YAML, unknown keys, or values that do not fit.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"The config file {path} cannot be read: {error.strerror or error}.") from None
+    return _parsed(text, str(path), yaml=path.suffix in (".yaml", ".yml"))
+
+
+def preset(name: str) -> TrainingConfig:
+    """Return a configuration that reproduces a published run.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    found = presets()
+    if name not in found:
+        raise InputError(f"There is no preset {name!r}{nearest(name, found) or '; there are ' + ', '.join(found)}")
+    return found[name]
+
+
+@cache
+def presets() -> dict[str, TrainingConfig]:
+    """Return every preset by name."""
+    folder = resources.files("otoscope.dictionaries.training") / "presets"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
+    return {file.name.removesuffix(".toml"): _parsed(file.read_text("utf-8"), file.name) for file in files}
+
+
+def architecture_fields() -> dict[str, dict[str, Field]]:
+    """Return the fields of every architecture by kind."""
+    return {kind: fields_of(cls) for kind, cls in architectures().items()}
+
+
+def _parsed(text: str, where: str, *, yaml: bool = False) -> TrainingConfig:
+    try:
+        values = _yaml(text) if yaml else tomllib.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where} is not {'YAML' if yaml else 'TOML'}: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{where} holds no settings.")
+    for key in values:
+        if key not in _KEYS:
+            raise InputError(f"There is no key {key!r} in a config file{nearest(str(key), _KEYS) or '.'} ({where})")
+    sites = values.get("sites", ())
+    made = TrainingConfig(
+        kind=str(values.get("kind", "topk")),
+        architecture=values.get("architecture") or {},
+        training=values.get("training") or {},
+        sites=(sites,) if isinstance(sites, str) else tuple(map(str, sites)),
+        model=str(values.get("model", "")),
+        title=str(values.get("title", "")),
+        source=str(values.get("source", "")),
+        unknown=tuple(map(str, values.get("unknown", ()))),
+    )
+    read_fields(architecture(made.kind), made.architecture, f"[architecture] of {where}")
+    read_fields(Settings, made.training, f"[training] of {where}")
+    return made
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(error) from None
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value)
