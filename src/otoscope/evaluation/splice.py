@@ -19,6 +19,7 @@ from torch import Tensor
 from otoscope.audio import Clip
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
+from otoscope.evaluation.frames import MIN_SPEAKERS
 from otoscope.evaluation.measure import Measure, clustered_interval
 from otoscope.evaluation.word_errors import character_errors, spoken_form, word_errors
 from otoscope.models import Edit, SpeechModel
@@ -38,8 +39,6 @@ COLUMNS = (
 included), their negative log-probability and KL(unedited ‖ edited), summed; 0 where they cannot be had. `sounds`: 1
 for a clip without speech, in which every word is an insertion (`words_in_sounds`), counted apart."""
 _COLUMN = {name: number for number, name in enumerate(COLUMNS)}
-MIN_SPEAKERS = 8
-"""Intervals are drawn over speakers from this many on, over clips below: two or three speakers give no interval."""
 
 
 @dataclass(frozen=True, eq=False)
