@@ -105,7 +105,7 @@ def test_unknown_names_are_refused_with_the_nearest(built: Workspace) -> None:
 
 
 def test_an_empty_workspace_says_so(fresh: Workspace) -> None:
-    assert [fresh.names(kind) for kind in KINDS] == [[], [], [], []]
+    assert [fresh.names(kind) for kind in KINDS] == [[]] * len(KINDS)
     with pytest.raises(InputError, match="it has no stores yet"):
         fresh.store("mini")
 

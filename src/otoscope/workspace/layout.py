@@ -2,7 +2,7 @@
 
 ```
 otoscope.toml      format, version, model
-corpora/<name>     stores/<name>     dictionaries/<name>     atlases/<name>
+corpora/<name>     stores/<name>     dictionaries/<name>     atlases/<name>     scorecards/<dictionary>
 stages/            what each finished stage was made from (see `stages.py`)
 ```
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from otoscope.atlas import Atlas
     from otoscope.audio import Clip, Corpus
     from otoscope.dictionaries import Dictionary
+    from otoscope.evaluation.scorecard import Scorecard
     from otoscope.models import SpeechModel
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "stores": ("activation store", "meta.json"),
     "dictionaries": ("dictionary", "cfg.json"),
     "atlases": ("atlas", "meta.json"),
+    "scorecards": ("scorecard", "scorecard.json"),
 }
 """Folder of each kind → what one of them is called, and the file that says it is complete."""
 
@@ -175,6 +177,12 @@ class Workspace:
         from otoscope.atlas import Atlas
 
         return self._open("atlases", name, Atlas.open)
+
+    def scorecard(self, name: str) -> Scorecard:
+        """Return the scorecard of the dictionary `name`."""
+        from otoscope.evaluation.scorecard import Scorecard
+
+        return self._open("scorecards", name, Scorecard.load)
 
     def dictionary_of(self, atlas: str) -> Dictionary:
         """Return the dictionary whose features the atlas describes."""
