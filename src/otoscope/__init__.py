@@ -29,6 +29,9 @@ _HOME = {
     "SparseCode": "otoscope.dictionaries",
     "Neurons": "otoscope.dictionaries",
     "RandomBasis": "otoscope.dictionaries",
+    "PCA": "otoscope.dictionaries",
+    "FrozenDecoder": "otoscope.dictionaries",
+    "SoftFrozenDecoder": "otoscope.dictionaries",
     "TopK": "otoscope.dictionaries",
     "BatchTopK": "otoscope.dictionaries",
     "Matryoshka": "otoscope.dictionaries",
@@ -69,14 +72,17 @@ if TYPE_CHECKING:
     from otoscope.audio.corpus import corpus as corpus
     from otoscope.audio.downloads import download as download
     from otoscope.dictionaries import L1 as L1
+    from otoscope.dictionaries import PCA as PCA
     from otoscope.dictionaries import BatchTopK as BatchTopK
     from otoscope.dictionaries import Dictionary as Dictionary
+    from otoscope.dictionaries import FrozenDecoder as FrozenDecoder
     from otoscope.dictionaries import Gated as Gated
     from otoscope.dictionaries import JumpReLU as JumpReLU
     from otoscope.dictionaries import Matryoshka as Matryoshka
     from otoscope.dictionaries import Neurons as Neurons
     from otoscope.dictionaries import RandomBasis as RandomBasis
     from otoscope.dictionaries import Settings as Settings
+    from otoscope.dictionaries import SoftFrozenDecoder as SoftFrozenDecoder
     from otoscope.dictionaries import SparseCode as SparseCode
     from otoscope.dictionaries import Temporal as Temporal
     from otoscope.dictionaries import TopK as TopK

@@ -9,7 +9,9 @@ from otoscope.dictionaries.architectures.l1 import L1
 from otoscope.dictionaries.architectures.matryoshka import Matryoshka
 from otoscope.dictionaries.architectures.temporal import Temporal
 from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
+from otoscope.dictionaries.baselines.frozen_decoder import FrozenDecoder, SoftFrozenDecoder
 from otoscope.dictionaries.baselines.neurons import Neurons
+from otoscope.dictionaries.baselines.pca import PCA
 from otoscope.dictionaries.baselines.random_basis import RandomBasis
 from otoscope.dictionaries.dictionary import Dictionary, Feature
 from otoscope.dictionaries.formats.hub import pull, push
@@ -22,9 +24,11 @@ from otoscope.dictionaries.training.settings import Settings
 
 __all__ = [
     "L1",
+    "PCA",
     "BatchTopK",
     "Dictionary",
     "Feature",
+    "FrozenDecoder",
     "Gated",
     "GatedDictionary",
     "JumpReLU",
@@ -33,6 +37,7 @@ __all__ = [
     "RandomBasis",
     "ReluDictionary",
     "Settings",
+    "SoftFrozenDecoder",
     "SparseCode",
     "Temporal",
     "ThresholdDictionary",

@@ -49,7 +49,7 @@ class SparseLearner(Learner):
     (`further_gradients`). Values are never negative; entries of value 0 are padding and carry no gradient.
     """
 
-    unit_rows = ("decoder",)
+    unit_rows: tuple[str, ...] = ("decoder",)
     centred = True
     """Whether the bias of the output is subtracted from the input (not in transcoders)."""
 
