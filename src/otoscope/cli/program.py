@@ -25,6 +25,7 @@ VERBS = (
     "align",
     "harvest",
     "train",
+    "dictionary",
     "atlas",
     "search",
     "features",

@@ -17,6 +17,7 @@ from torch import Tensor
 from otoscope.dictionaries.architectures.topk import TopKDictionary
 from otoscope.dictionaries.dictionary import Dictionary
 from otoscope.dictionaries.formats.found import Found, Given, need_k, site_of, unknown_kind
+from otoscope.dictionaries.formats.model_card import model_name
 from otoscope.dictionaries.registry import dictionary_class
 from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionary
 from otoscope.errors import InputError
@@ -79,7 +80,7 @@ def save_dictionary_learning(dictionary: Dictionary, folder: str | os.PathLike[s
         "activation_dim": dictionary.d_in,
         "dict_size": dictionary.n_features,
         "layer": next((int(part) for part in dictionary.site.split(".") if part.isdecimal()), 0),
-        "lm_name": _model_name(dictionary),
+        "lm_name": model_name(dictionary),
         "submodule_name": dictionary.site,
         **({"k": int(tensors["k"])} if "k" in tensors else {}),
     }
@@ -202,11 +203,6 @@ def _guess(found: Found) -> str:
         found.notes.append("without a config.json, it is taken for a BatchTopK dictionary")
         return "BatchTopKSAE"
     return "AutoEncoder" if found.has("bias") else "AutoEncoderNew"
-
-
-def _model_name(dictionary: Dictionary) -> str:
-    model = dictionary.metadata.get("model")
-    return str(dictionary.metadata.get("model_name") or (model.get("name", "") if isinstance(model, Mapping) else ""))
 
 
 def _shift(dictionary: Any, centred: bool) -> Tensor:

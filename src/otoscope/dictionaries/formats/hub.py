@@ -142,6 +142,7 @@ def _plain_errors(repo: str) -> Iterator[None]:
         HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -151,6 +152,8 @@ def _plain_errors(repo: str) -> Iterator[None]:
         yield
     except HFValidationError as error:
         raise InputError(f"{repo!r} is no name of a repository on the Hugging Face Hub, as in 'user/name'.") from error
+    except LocalTokenNotFoundError as error:
+        raise InputError(f"{repo!r} needs a token of the Hugging Face Hub; log in with `hf auth login`.") from error
     except (GatedRepoError, RevisionNotFoundError) as error:
         raise InputError(f"The Hugging Face Hub does not give out {repo!r}: {_first_line(error)}") from error
     except RepositoryNotFoundError as error:

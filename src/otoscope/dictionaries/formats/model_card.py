@@ -54,7 +54,7 @@ def model_card(
 def model_name(dictionary: Dictionary) -> str:
     """Return the model that a dictionary was made for, as its metadata name it; empty if they do not."""
     model = dictionary.metadata.get("model")
-    named = model.get("name") if isinstance(model, Mapping) else model
+    named = model.get("name", model.get("model")) if isinstance(model, Mapping) else model
     return str(dictionary.metadata.get("model_name") or named or "")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from otoscope.dictionaries.autoencoder import Normalisation
 from otoscope.dictionaries.dictionary import Dictionary
 from otoscope.dictionaries.formats import dictionary_learning, freud, openai, saelens, sparsify, whisper_sae
@@ -22,13 +24,12 @@ class Format:
     title: str
     recognise: Callable[[Found], bool]
     load: Callable[[Found, Given], Dictionary]
-    save: Callable[[Dictionary, str | os.PathLike[str]], None] | None = None
+    save: Callable[[Dictionary, str | os.PathLike[str], Tensor | None], None] | None = None
+    """Writes a folder; the tensor is how often each feature is active."""
 
 
 _ROWS = (
-    Format(
-        "saelens", "a SAELens folder", saelens.is_saelens, saelens.load_folder, save=lambda d, f: saelens.export(d, f)
-    ),
+    Format("saelens", "a SAELens folder", saelens.is_saelens, saelens.load_folder, save=saelens.export),
     Format("sparsify", "a folder of sparsify", sparsify.is_sparsify, sparsify.load_sparsify),
     Format("freud", "a checkpoint of FREUD", freud.is_freud, freud.load_freud),
     Format("er537", "a checkpoint of er537/whisper_interpretability", freud.is_er537, freud.load_er537),
@@ -39,7 +40,7 @@ _ROWS = (
         "a folder of dictionary_learning",
         dictionary_learning.is_dictionary_learning,
         dictionary_learning.load_dictionary_learning,
-        save=dictionary_learning.save_dictionary_learning,
+        save=lambda dictionary, folder, _: dictionary_learning.save_dictionary_learning(dictionary, folder),
     ),
     Format("whisper-sae", "weights of whisper-sae", whisper_sae.is_version_2, whisper_sae.load_version_2),
     Format("whisper-sae-v1", "weights of whisper-sae 1", whisper_sae.is_version_1, whisper_sae.load_version_1),
@@ -99,8 +100,16 @@ def recognise(path: str | os.PathLike[str]) -> Format:
     return _row(look(Path(path)), None)
 
 
-def save_as(dictionary: Dictionary, folder: str | os.PathLike[str], format: str) -> None:
-    """Write a dictionary in a format of another program (or as SAELens, what that program takes for granted folded).
+def save_as(
+    dictionary: Dictionary, folder: str | os.PathLike[str], format: str, *, density: Tensor | None = None
+) -> None:
+    """Write a dictionary in a format of another program, what that program takes for granted folded into the weights.
+
+    Args:
+        dictionary: of an architecture that the program has.
+        folder: where to; replaced as a whole.
+        format: `saelens` or `dictionary_learning`.
+        density: `[n]`, the share of frames in which each feature is active, for SAELens.
 
     Raises:
         InputError: no such format, one that is only read, or an architecture that the program does not have.
@@ -109,7 +118,7 @@ def save_as(dictionary: Dictionary, folder: str | os.PathLike[str], format: str)
     if row.save is None:
         written = ", ".join(name for name, each in FORMATS.items() if each.save)
         raise InputError(f"Dictionaries of the format {format!r} are read but not written; choose {written}.")
-    row.save(dictionary, folder)
+    row.save(dictionary, folder, density)
 
 
 def _row(found: Found, name: str | None) -> Format:
