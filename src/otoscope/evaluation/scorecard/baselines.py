@@ -14,6 +14,7 @@ import torch
 from otoscope.activations import ActivationStore, harvest
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary, Neurons, RandomBasis, TopK, load_dictionary, train
+from otoscope.dictionaries.baselines.pca import PCA
 from otoscope.dictionaries.registry import architecture
 from otoscope.dictionaries.training.learner import Spec
 from otoscope.dictionaries.training.settings import Settings
@@ -111,8 +112,6 @@ def _random(recipe: Recipe) -> Made:
 
 
 def _pca(recipe: Recipe) -> Made:
-    from otoscope.dictionaries.baselines.pca import PCA
-
     own = recipe.dictionary
     fitted = PCA.fit(recipe.store, own.site, k=min(recipe.active, own.d_in), clips=recipe.fit_clips)
     return Made(fitted, recipe.store)
