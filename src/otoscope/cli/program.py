@@ -26,6 +26,7 @@ VERBS = (
     "harvest",
     "train",
     "dictionary",
+    "evaluate",
     "atlas",
     "search",
     "features",
