@@ -47,6 +47,9 @@ _HOME = {
     "save_as": "otoscope.dictionaries",
     "push": "otoscope.dictionaries",
     "pull": "otoscope.dictionaries",
+    # evaluation
+    "evaluate": "otoscope.evaluation.scorecard",
+    "Scorecard": "otoscope.evaluation.scorecard",
     # atlas
     "build_atlas": "otoscope.atlas",
     "Atlas": "otoscope.atlas",
@@ -95,6 +98,8 @@ if TYPE_CHECKING:
     from otoscope.dictionaries import train_many as train_many
     from otoscope.errors import InputError as InputError
     from otoscope.errors import OtoscopeError as OtoscopeError
+    from otoscope.evaluation.scorecard import Scorecard as Scorecard
+    from otoscope.evaluation.scorecard import evaluate as evaluate
     from otoscope.models import Edit as Edit
     from otoscope.models import Site as Site
     from otoscope.models import SpeechModel as SpeechModel
