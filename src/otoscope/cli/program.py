@@ -41,7 +41,10 @@ EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 14
 
 
 class Verbs(TyperGroup):
-    """A group that imports a verb's file when it is used; the files import their rooms when run."""
+    """A group that imports a verb's file when it is used; the files import their rooms when run.
+
+    A verb whose options follow from settings in those rooms makes them in `with_settings`, when it is named.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return all verbs."""
@@ -59,7 +62,9 @@ class Verbs(TyperGroup):
         app = getattr(module, "app", None)
         if app is None:
             app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-            app.command(cmd_name, no_args_is_help=False)(module.run)
+            generated = getattr(module, "with_settings", None) if cmd_name in ctx.obj["words"] else None
+            run = module.run if generated is None else generated()
+            app.command(cmd_name, no_args_is_help=False)(run)
         command = get_command(app)
         command.name = cmd_name
         return command
@@ -106,10 +111,10 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         _drop_stdout()
         return EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             raise
-        return _say("stopped; run the same command again to resume", EXIT_INTERRUPTED, style="yellow")
+        return _say(str(stop) or "stopped; run the same command again to resume", EXIT_INTERRUPTED, style="yellow")
     except Exception as error:
         if debug:
             raise

@@ -1,83 +1,235 @@
-"""`otoscope train`: make a dictionary of one site from harvested activations."""
+"""`otoscope train`: make a dictionary from harvested activations, or straight from the model."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from otoscope.cli.options import JsonOption, SeedOption, WorkspaceOption, open_workspace
+from otoscope.cli.options import CorpusOption, DeviceOption, JsonOption, SitesOption, WorkspaceOption, open_workspace
 from otoscope.cli.terminal import number, out, print_json, share
 from otoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from otoscope.dictionaries.training.config import TrainingConfig
+    from otoscope.dictionaries.training.logs import Tracker
+    from otoscope.dictionaries.training.sources import FrameSource
+    from otoscope.workspace import DictionaryPlan, StageOutcome, Workspace
+
+USUAL = {"n_features": 1024, "k": 16}
+"""Sizes for a corpus of minutes, where neither an option nor a file says another."""
 
 
 def run(
     store: Annotated[
         str | None, typer.Option("--store", metavar="NAME", help="The store (default: the only one).")
     ] = None,
-    site: Annotated[
-        str | None, typer.Option("--site", "-s", metavar="SITE", help="The site (default: the store's only one).")
-    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Run the model instead of reading a store; needs --site.")
+    ] = False,
+    corpus: CorpusOption = None,
+    sites: SitesOption = None,
     kind: Annotated[
-        str, typer.Option("--kind", metavar="KIND", help="topk, neurons (every unit, both signs) or random.")
-    ] = "topk",
-    features: Annotated[int, typer.Option("--features", metavar="N", help="Size of the dictionary (topk).")] = 1024,
-    k: Annotated[int, typer.Option("--k", metavar="K", help="Active features per frame (topk).")] = 16,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", metavar="N", help="Training steps (default: about 40 passes over the frames)."),
+        str | None,
+        typer.Option("--kind", metavar="KIND", help="An architecture (default: topk), or neurons, random or pca."),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", help="Frames per step.")] = 4096,
-    lr: Annotated[
-        float | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate (default: by size).")
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings from a TOML or YAML file.")
     ] = None,
+    preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Settings of a published run.")] = None,
+    list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets and stop.")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as a config file and stop.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Its name (default: such as sae-2).")
     ] = None,
     everything: Annotated[
         bool, typer.Option("--all-clips", help="Train on all clips, without held-out ones to score on.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="FOLDER", help="Write the metrics for TensorBoard, too.")
+    ] = None,
+    wandb: Annotated[
+        str | None, typer.Option("--wandb", metavar="PROJECT", help="Send the metrics to Weights & Biases, too.")
+    ] = None,
+    device: DeviceOption = None,
     workspace: WorkspaceOption = None,
-    seed: SeedOption = 0,
     json: JsonOption = False,
+    given: Mapping[str, str | bool] | None = None,
 ) -> None:
     """Train a sparse dictionary; score it on held-out speakers.
 
-    With --kind, save the neurons or a random basis instead.
+    Options go before the file of --config, and that before --preset. With --kind neurons, random or pca, save such a
+    dictionary instead. Where an architecture reads several sites, repeat --site (for transcoders: input, output).
 
     Run the same command again after an interruption: it goes on where it stopped.
     """
+    if list_presets:
+        _list_presets(json)
+        return
+    chosen = None if kind in _baselines() else _config(kind, config, preset, given or {})
+    if print_config:
+        if chosen is None:
+            raise InputError(f"A dictionary of kind {kind} is not trained; it has no config file.")
+        print(chosen.toml(), end="")
+        return
     folder = open_workspace(workspace)
-    store = store or _only(folder.names("stores"), "store", "--store")
-    source = folder.store(store)
-    from otoscope.workspace import DictionaryPlan, as_name, dictionary_figures, held_out_split, train_stage
+    source, store, names = _source(folder, store, stream, corpus, sites or (), chosen, device)
+    plan = _plan(chosen, kind or "topk", given or {}, names, name)
+    from otoscope.workspace import dictionary_figures, held_out_split, train_stage
 
-    site = str(folder.model().site(site)) if site else _only([str(s) for s in source.sites], "site", "--site")
-    layer = next((part for part in site.split(".") if part.isdecimal()), "")
-    name = name or as_name(f"{'sae' if kind == 'topk' else kind}-{layer}")
-    plan = DictionaryPlan(name, site, kind, features, k, steps, batch_size, lr)
     held = held_out_split(folder, str(source.meta["corpus"]))
-    outcome = train_stage(folder, store, plan, seed=seed, clips=None if everything else held.fit)
-    figures: dict[str, Any] = dictionary_figures(folder, store, folder.dictionary(name), held)
+    outcome = train_stage(
+        folder,
+        source,
+        plan,
+        seed=int((given or {}).get("seed", 0)),
+        clips=None if everything else held.fit,
+        held_out=None if everything else held.held_out,
+        device=device,
+        trackers=_trackers(tensorboard, wandb),
+    )
+    figures: dict[str, Any] = dictionary_figures(folder, store, folder.dictionary(plan.name), held)
     if json:
         print_json({**outcome.to_json(), **figures})
-        return
+    else:
+        _say(outcome, figures, names)
+
+
+def with_settings() -> Callable[..., None]:
+    """Return `run` with an option for every setting of every architecture and of training."""
+    from otoscope.cli.settings import with_settings_options
+
+    return with_settings_options(run)
+
+
+def _baselines() -> tuple[str, ...]:
+    from otoscope.workspace import BASELINES
+
+    return BASELINES
+
+
+def _config(kind: str | None, config: Path | None, preset: str | None, given: Mapping[str, Any]) -> TrainingConfig:
+    """Put together what the preset, the file and the options say, and check it."""
+    from otoscope.dictionaries.training import config as files
+    from otoscope.dictionaries.training.settings import FIELDS
+
+    chosen = files.preset(preset) if preset else files.TrainingConfig(architecture=USUAL)
+    if config is not None:
+        chosen = chosen.changed(files.read_config(config))
+    training = {name: value for name, value in given.items() if name in FIELDS}
+    of_kind = {name: value for name, value in given.items() if name not in FIELDS}
+    chosen = chosen.changed(files.TrainingConfig(kind or "", of_kind, training))
+    chosen.spec()
+    chosen.settings()
+    return chosen
+
+
+def _plan(
+    chosen: TrainingConfig | None,
+    kind: str,
+    given: Mapping[str, Any],
+    sites: Sequence[str],
+    name: str | None,
+) -> DictionaryPlan:
+    """Return what is to be made of which sites."""
+    from otoscope.workspace import DictionaryPlan, as_name
+
+    layer = next((part for part in sites[0].split(".") if part.isdecimal()), "")
+    if chosen is None:
+        size, active = (int(given.get(field, usual)) for field, usual in USUAL.items())
+        return DictionaryPlan(name or as_name(f"{kind}-{layer}"), sites[0], kind, size, active)
+    kind = chosen.spec_class.kind
+    name = name or as_name(f"{'sae' if kind == 'topk' else kind.replace('_', '-')}-{layer}")
+    return DictionaryPlan(
+        name,
+        sites[0],
+        kind,
+        sites=tuple(sites) if len(sites) > 1 else (),
+        architecture=dict(chosen.architecture),
+        training=dict(chosen.training),
+    )
+
+
+def _sites(folder: Workspace, asked: Sequence[str], chosen: TrainingConfig | None, known: Sequence[str]) -> list[str]:
+    """Return the sites to read: those asked for, those of the config, or all of the store if that leaves no choice."""
+    if asked:
+        return [str(folder.model().site(site)) for site in asked]
+    if chosen is not None and chosen.sites and (not known or set(chosen.sites) <= set(known)):
+        return list(chosen.sites)
+    if chosen is not None and chosen.spec_class.reads == "several" and known:
+        return list(known)
+    return [only([str(site) for site in known], "site", "--site")]
+
+
+def _source(
+    folder: Workspace,
+    store: str | None,
+    stream: bool,
+    corpus: str | None,
+    sites: Sequence[str],
+    chosen: TrainingConfig | None,
+    device: str | None,
+) -> tuple[FrameSource, str | None, list[str]]:
+    """Return where frames come from, the store's name (None for a stream), and the sites."""
+    if not stream:
+        store = store or only(folder.names("stores"), "store", "--store")
+        source = folder.store(store)
+        return source, store, _sites(folder, sites, chosen, source.sites)
+    from otoscope.activations import stream as open_stream
+
+    names = _sites(folder, sites, chosen, ())
+    clips = folder.corpus(corpus or only(folder.names("corpora"), "corpus", "--corpus"))
+    return open_stream(folder.model(device=device), clips, names), None, names
+
+
+def _trackers(tensorboard: Path | None, wandb: str | None) -> list[Tracker]:
+    from otoscope.dictionaries.training.logs import TensorBoard, WeightsAndBiases
+
+    made: list[Tracker] = [TensorBoard(tensorboard)] if tensorboard else []
+    return made + ([WeightsAndBiases(wandb)] if wandb else [])
+
+
+def _say(outcome: StageOutcome, figures: Mapping[str, Any], sites: Sequence[str]) -> None:
+    """Print what was made, in a line."""
     quality = ""
     if "fvu" in figures:
+        of = f" on {figures['held_out']['clips']} clips of held-out {figures['held_out']['by']}"
         quality = (
-            f": FVU {number(figures['fvu'], 3)}, L0 {number(figures['l0'], 1)}, "
-            f"{share(figures['dead_share'])} dead on {figures['held_out']['clips']} clips of held-out {held.by}"
+            f": FVU {number(figures['fvu'], 3)}, L0 {number(figures['l0'], 1)}, {share(figures['dead_share'])} dead{of}"
         )
     out().print(
-        f"[green]✓[/] dictionary [bold]{name}[/] {outcome.state}: {figures['n_features']:,} features "
-        f"of {site}{quality}",
+        f"[green]✓[/] dictionary [bold]{outcome.name}[/] {outcome.state}: {figures['n_features']:,} features "
+        f"of {', '.join(sites)}{quality}",
         soft_wrap=True,
     )
 
 
-def _only(names: list[str], noun: str, option: str) -> str:
+def _list_presets(json: bool) -> None:
+    from otoscope.dictionaries.training.config import presets
+
+    if json:
+        print_json({name: {**vars(config), "sites": list(config.sites)} for name, config in presets().items()})
+        return
+    for name, config in presets().items():
+        out().print(f"[bold]{name}[/]  {config.title}", soft_wrap=True)
+        out().print(f"  {config.source}", soft_wrap=True, markup=False)
+        for gap in config.unknown:
+            out().print(f"  not known: {gap}", soft_wrap=True, markup=False)
+
+
+def only(names: list[str], noun: str, option: str) -> str:
+    """Return the only one of `names`.
+
+    Raises:
+        InputError: there are none, or several.
+    """
     if len(names) == 1:
         return names[0]
     if not names:
-        raise InputError(f"The workspace has no {noun} yet; `otoscope harvest` makes one.")
+        how = f"name it with {option}" if noun == "site" else "`otoscope harvest` makes one"
+        raise InputError(f"The workspace has no {noun} yet; {how}.")
     raise InputError(f"There are several {noun}s ({', '.join(names)}); choose one with {option}.")

@@ -2,11 +2,11 @@
 
 from otoscope.workspace.layout import KINDS, Address, Workspace, as_name
 from otoscope.workspace.pipeline import Split, Summary, dictionary_figures, held_out_split, run_pipeline
-from otoscope.workspace.plan import DICTIONARY_KINDS, DictionaryPlan, Plan, default_plan
+from otoscope.workspace.plan import BASELINES, DictionaryPlan, Plan, default_plan, dictionary_kinds
 from otoscope.workspace.stages import StageOutcome, atlas_stage, corpus_stage, harvest_stage, train_stage
 
 __all__ = [
-    "DICTIONARY_KINDS",
+    "BASELINES",
     "KINDS",
     "Address",
     "DictionaryPlan",
@@ -20,6 +20,7 @@ __all__ = [
     "corpus_stage",
     "default_plan",
     "dictionary_figures",
+    "dictionary_kinds",
     "harvest_stage",
     "held_out_split",
     "run_pipeline",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport
 from otoscope.workspace.layout import Workspace, as_name
-from otoscope.workspace.plan import Plan, default_plan
+from otoscope.workspace.plan import DictionaryPlan, Plan, default_plan
 from otoscope.workspace.stages import (
     Notice,
     StageOutcome,
@@ -23,6 +23,7 @@ from otoscope.workspace.stages import (
 if TYPE_CHECKING:
     from otoscope.audio import Corpus
     from otoscope.dictionaries import Dictionary
+    from otoscope.models import SpeechModel
 
 HELD_OUT_SHARE = 0.2
 GOOD_F1 = 0.7
@@ -88,7 +89,7 @@ def run_pipeline(
         raise InputError(f"The corpus {clips.name!r} has no clips.")
     name = as_name(clips.name)
     plan = plan or default_plan(model, corpus_name=name)
-    plan = replace(plan, dictionaries=tuple(replace(d, site=model.site(d.site).name) for d in plan.dictionaries))
+    plan = replace(plan, dictionaries=tuple(_canonical(d, model) for d in plan.dictionaries))
 
     outcomes: list[StageOutcome] = []
 
@@ -108,6 +109,12 @@ def run_pipeline(
     for entry in plan.dictionaries:
         finished(atlas_stage(workspace, name, entry.name, name, entry.name, seed=plan.seed, progress=progress))
     return _summarise(workspace, plan, saved, outcomes, figures)
+
+
+def _canonical(plan: DictionaryPlan, model: SpeechModel) -> DictionaryPlan:
+    """Return the plan with its sites under the names that stores use."""
+    sites = tuple(model.site(site).name for site in plan.sites)
+    return replace(plan, site=model.site(plan.site).name, sites=sites)
 
 
 @dataclass(frozen=True)
@@ -146,8 +153,11 @@ def _draw(name: str) -> float:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
-def dictionary_figures(workspace: Workspace, store: str, dictionary: Dictionary, held: Split) -> dict[str, Any]:
-    """Describe a dictionary; a trained one with its reconstruction of the held-out clips."""
+def dictionary_figures(workspace: Workspace, store: str | None, dictionary: Dictionary, held: Split) -> dict[str, Any]:
+    """Describe a dictionary; a trained one with its reconstruction of the held-out clips.
+
+    One that was trained without a store (None) keeps the last score of its training.
+    """
     from otoscope.evaluation import reconstruction
 
     figures: dict[str, Any] = {
@@ -155,7 +165,14 @@ def dictionary_figures(workspace: Workspace, store: str, dictionary: Dictionary,
         "site": str(dictionary.site),
         "n_features": dictionary.n_features,
     }
-    if dictionary.kind == "topk":
+    if "training" not in dictionary.metadata:
+        return figures
+    if store is None:
+        last = dictionary.metadata["final_metrics"]
+        names = {"fvu": "held_out_fvu", "l0": "held_out_l0", "dead_share": "held_out_silent_share"}
+        figures |= {name: last[key] for name, key in names.items() if key in last}
+        figures["held_out"] = {"by": held.by, "clips": len(held.held_out)}
+    else:
         score = reconstruction(dictionary, workspace.store(store), clips=held.held_out)
         figures |= {"fvu": float(score.fvu), "l0": float(score.l0), "dead_share": float(score.dead_share)}
         figures["held_out"] = {"by": held.by, "clips": len(held.held_out), "frames": int(score.n_frames)}

@@ -26,6 +26,8 @@ from otoscope.workspace.plan import DictionaryPlan
 
 if TYPE_CHECKING:
     from otoscope.audio import Corpus
+    from otoscope.dictionaries.training.logs import Tracker
+    from otoscope.dictionaries.training.sources import FrameSource
     from otoscope.models import SpeechModel
 
 FORMAT, VERSION = "otoscope-stage", 1
@@ -106,29 +108,36 @@ def harvest_stage(
 
 def train_stage(
     workspace: Workspace,
-    store: str,
+    store: str | FrameSource,
     plan: DictionaryPlan,
     *,
     seed: int = 0,
     clips: Sequence[str] | None = None,
+    held_out: Sequence[str] | None = None,
+    device: str | None = None,
+    trackers: Sequence[Tracker] = (),
     progress: bool | ProgressReport = True,
 ) -> StageOutcome:
-    """Make the planned dictionary from the store's `clips` (all, if None); neurons and random ones need no training.
+    """Make the planned dictionary from `clips` (all, if None) of a store or a stream; baselines need no training.
+
+    A trained one is scored on `held_out` clips now and then.
 
     Raises:
-        InputError: the store has no such site.
+        InputError: the store has no such site, or the sites do not fit the architecture.
     """
-    from otoscope.dictionaries import Neurons, RandomBasis, TopK, train
-
-    source = workspace.store(store)
-    if plan.site not in source.sites:
-        raise InputError(f"The store {store!r} has no site {plan.site!r}; it has {', '.join(source.sites)}.")
+    source = workspace.store(store) if isinstance(store, str) else store
+    sites = plan.sites or (plan.site,)
+    for site in sites:
+        if site not in source.sites:
+            raise InputError(f"The activations have no site {site!r}; there are {', '.join(source.sites)}.")
     d = source.d(plan.site)
     inputs: dict[str, Any] = {**plan.settings(), "d": d, "seed": seed}
-    if plan.kind == "topk":
+    if plan.is_trained or plan.kind == "pca":
         inputs |= {"store": source.fingerprint, "clips": None if clips is None else _digest(list(clips))}
 
     def work(folder: Path) -> None:
+        from otoscope.dictionaries import Neurons, RandomBasis, train
+
         if plan.kind == "neurons":
             Neurons(plan.site, d, name=plan.name).save(folder)
         elif plan.kind == "random":
@@ -136,14 +145,14 @@ def train_stage(
         else:
             train(
                 source,
-                TopK(n_features=plan.n_features, k=plan.k),
-                site=plan.site,
-                steps=plan.steps,
-                batch_size=plan.batch_size,
-                lr=plan.lr,
-                seed=seed,
+                plan.spec(),
+                sites=sites,
+                settings=plan.training_settings(seed),
                 to=folder,
                 clips=clips,
+                held_out=held_out,
+                device=device,
+                trackers=trackers,
                 progress=progress,
             )
 

@@ -18,6 +18,7 @@ from otoscope.dictionaries.training.learner import Spec
 from otoscope.dictionaries.training.settings import Settings
 from otoscope.errors import InputError, nearest
 
+DEFAULT_KIND = "topk"
 _KEYS = ("title", "source", "unknown", "model", "sites", "kind", "architecture", "training")
 
 
@@ -26,7 +27,7 @@ class TrainingConfig:
     """A training run as it is written in a file.
 
     Attributes:
-        kind: name of the architecture.
+        kind: name of the architecture; empty: not said, which means topk in the end.
         architecture: fields of the architecture that are given.
         training: fields of `Settings` that are given.
         sites: what the dictionary reads; empty: not said.
@@ -34,7 +35,7 @@ class TrainingConfig:
         title, source, unknown: of presets: what it reproduces, where its values come from, and what nobody knows.
     """
 
-    kind: str = "topk"
+    kind: str = ""
     architecture: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     sites: tuple[str, ...] = ()
@@ -49,12 +50,11 @@ class TrainingConfig:
         Raises:
             InputError: no such architecture or field, or a value that cannot be.
         """
-        cls = architecture(self.kind)
-        given = read_fields(cls, self.architecture, f"the architecture {self.kind}")
-        missing = [name for name, one in fields_of(cls).items() if is_missing(one) and name not in given]
+        given = self._architecture()
+        missing = [name for name, one in fields_of(self.spec_class).items() if is_missing(one) and name not in given]
         if missing:
-            raise InputError(f"The architecture {self.kind} needs {', '.join(missing)}.")
-        return cls(**given)
+            raise InputError(f"The architecture {self.spec_class.kind} needs {', '.join(missing)}.")
+        return self.spec_class(**given)
 
     def settings(self) -> Settings:
         """Return how to train.
@@ -62,18 +62,34 @@ class TrainingConfig:
         Raises:
             InputError: no such field, or a value that cannot be.
         """
-        return Settings(**read_fields(Settings, self.training, "the training settings"))
+        return Settings(**self._training())
+
+    @property
+    def spec_class(self) -> type[Spec]:
+        """The class of the architecture.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        return architecture(self.kind or DEFAULT_KIND)
+
+    def _architecture(self) -> dict[str, Any]:
+        return read_fields(self.spec_class, self.architecture, f"the architecture {self.spec_class.kind}")
+
+    def _training(self) -> dict[str, Any]:
+        return read_fields(Settings, self.training, "the training settings")
 
     def changed(self, other: TrainingConfig) -> TrainingConfig:
         """Return this configuration with what `other` says on top.
 
         Another architecture keeps of the old one's fields those that it has, too.
         """
-        known = fields_of(architecture(other.kind))
+        kind = other.kind or self.kind
+        known = fields_of(architecture(kind or DEFAULT_KIND))
         kept = {name: value for name, value in self.architecture.items() if name in known}
         return replace(
             self,
-            kind=other.kind,
+            kind=kind,
             architecture={**kept, **other.architecture},
             training={**self.training, **other.training},
             sites=other.sites or self.sites,
@@ -82,7 +98,7 @@ class TrainingConfig:
 
     def scaled(self, *, n_features: int, steps: int, batch_size: int) -> TrainingConfig:
         """Return a small copy of this run, for a trial: everything else is as it was."""
-        known, given = fields_of(architecture(self.kind)), dict(self.architecture)
+        known, given = fields_of(self.spec_class), self._architecture()
         if "k" in known:
             given["k"] = min(int(given.get("k", known["k"].default)), n_features // 8)
         small = {"steps": steps, "batch_size": batch_size, "warm_up": min(self.settings().warm_up or 0, steps // 10)}
@@ -90,12 +106,13 @@ class TrainingConfig:
 
     def toml(self) -> str:
         """Return the configuration with every field, its meaning as a comment; fields without a value are commented."""
-        head = [f"{name} = {json.dumps(getattr(self, name))}" for name in ("model", "kind") if getattr(self, name)]
+        head = [f"kind = {json.dumps(self.spec_class.kind)}"]
+        head += [f"model = {json.dumps(self.model)}"] if self.model else []
         head += [f"sites = {json.dumps(list(self.sites))}"] if self.sites else []
         parts = ["\n".join(head)]
         for title, cls, given in (
-            ("architecture", architecture(self.kind), self.architecture),
-            ("training", Settings, self.training),
+            ("architecture", self.spec_class, self._architecture()),
+            ("training", Settings, self._training()),
         ):
             lines = [f"[{title}]"]
             for one in fields_of(cls).values():
@@ -157,7 +174,7 @@ def _parsed(text: str, where: str, *, yaml: bool = False) -> TrainingConfig:
             raise InputError(f"There is no key {key!r} in a config file{nearest(str(key), _KEYS) or '.'} ({where})")
     sites = values.get("sites", ())
     made = TrainingConfig(
-        kind=str(values.get("kind", "topk")),
+        kind=str(values.get("kind", "")),
         architecture=values.get("architecture") or {},
         training=values.get("training") or {},
         sites=(sites,) if isinstance(sites, str) else tuple(map(str, sites)),
@@ -166,7 +183,8 @@ def _parsed(text: str, where: str, *, yaml: bool = False) -> TrainingConfig:
         source=str(values.get("source", "")),
         unknown=tuple(map(str, values.get("unknown", ()))),
     )
-    read_fields(architecture(made.kind), made.architecture, f"[architecture] of {where}")
+    if made.kind:
+        read_fields(made.spec_class, made.architecture, f"[architecture] of {where}")
     read_fields(Settings, made.training, f"[training] of {where}")
     return made
 
