@@ -149,9 +149,8 @@ def _class_absorption(
         return None
     x = frames.rows(dictionary.sites, fit).astype(np.float64)
     middle, spread = x.mean(axis=0), float(x.std(axis=0).mean()) or 1.0
-    probe = regression().fit((x - middle) / spread, fit_of)
     y = frames.rows(dictionary.sites, test).astype(np.float64)
-    said = np.asarray(probe.predict((y - middle) / spread), dtype=bool)
+    said, probe = regression((x - middle) / spread, fit_of, (y - middle) / spread)
     f1 = _f1(said, test_of)
     direction = probe.coef_[0] / np.linalg.norm(probe.coef_[0])
     kept = said & test_of
@@ -221,8 +220,7 @@ def _main_features(
     columns = columns / np.maximum(np.sqrt(np.square(columns).mean(axis=0)), 1e-12)
     best, size = -np.inf, 0
     for k in range(1, len(order) + 1):
-        said = regression().fit(columns[:, :k], positive).predict(columns[:, :k])
-        f1 = _f1(np.asarray(said, dtype=bool), positive)
+        f1 = _f1(regression(columns[:, :k], positive, columns[:, :k])[0], positive)
         if k > 1 and f1 <= best + F1_JUMP:
             break
         best, size = f1, k

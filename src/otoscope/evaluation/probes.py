@@ -130,13 +130,14 @@ def strongest_features(code: csr_matrix, positive: npt.NDArray[np.bool_], k: int
     `code [t, n]` holds as many frames of the class (`positive`) as others, so that this is the largest correlation with
     the class, whatever the features' units. `rising`: only features that are stronger in the class.
     """
+    code = code.astype(np.float64)
     mean = np.asarray(code.mean(axis=0)).ravel()
     power = np.asarray(code.multiply(code).mean(axis=0)).ravel()
     difference = np.asarray(code[positive].mean(axis=0)).ravel() - mean
     deviation = np.sqrt(np.maximum(power - mean**2, 1e-6 * power))
     score = np.divide(difference, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     order = np.argsort(-score if rising else -np.abs(score), kind="stable")[:k].astype(np.int64)
-    return order[score[order] > 0] if rising else order
+    return order[score[order] > 1e-9] if rising else order
 
 
 def _sparse_probes(task: _Task, code: csr_matrix, ks: Sequence[int]) -> list[npt.NDArray[np.bool_]]:
@@ -148,14 +149,17 @@ def _sparse_probes(task: _Task, code: csr_matrix, ks: Sequence[int]) -> list[npt
 
 
 def _said(fit: Rows, positive: npt.NDArray[np.bool_], test: Rows) -> npt.NDArray[np.bool_]:
-    return np.asarray(regression().fit(fit, positive).predict(test), dtype=np.bool_)
+    return np.asarray(regression(fit, positive, test)[0], dtype=np.bool_)
 
 
-def regression() -> Any:
-    """Return the logistic regression that all probes use, not fitted yet."""
+def regression(fit: Rows | csr_matrix, truth: npt.NDArray[Any], test: Rows | csr_matrix) -> tuple[Any, Any]:
+    """Return what a logistic regression fitted to `fit` and `truth` says of `test`, and the regression."""
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(max_iter=ITERATIONS, tol=1e-3)
+    # Some BLAS raise "invalid value" for lanes beyond the end of a matrix; input that is not finite is refused anyway.
+    with np.errstate(invalid="ignore"):
+        model = LogisticRegression(max_iter=ITERATIONS, tol=1e-3).fit(fit, truth)
+        return model.predict(test), model
 
 
 def _means(
@@ -198,7 +202,7 @@ def _all_classes(
         (fit, fit_class), (test, test_class) = (_drawn(*frames.named(kind, half), rng) for half in (FIT, TEST))
         if len(np.unique(fit_class)) < 2 or not len(test):
             continue
-        said = regression().fit(rows(fit), fit_class).predict(rows(test))
+        said = regression(rows(fit), fit_class, rows(test))[0]
         where = {"basis": of["basis"], "kind": kind, "k": of["k"]}
         n = len(frames.label_set(kind).classes)
         one = np.ones(len(test))

@@ -92,8 +92,9 @@ def reconstruction_measures(dictionary: Dictionary, frames: LabelledFrames) -> l
     """Measure `dictionary` on all frames, by frame class, and without outlier units.
 
     `reconstruction.` `fvu` (ratio of sums over frames), `fvu_per_frame` (mean of each frame's own ratio), `l0`,
-    `cosine`, `cosine_centred` (around the mean of what is rebuilt), `norm_ratio` (`‖ŷ‖/‖y‖`), with `of` empty or naming
-    a class; `fvu` once more of the units that are no outliers; `outlier_units`, `dead_share` and `dense_share`.
+    `cosine`, `norm_ratio` (`‖ŷ‖/‖y‖`) and both `_centred`, around the mean of what is rebuilt (a large mean hides any
+    loss from the plain ones), with `of` empty or naming a class; `fvu` once more of the units that are no outliers;
+    `outlier_units`, `dead_share` and `dense_share`.
     In a class, the denominators of both FVUs are still distances from the mean of all frames.
     """
     mean, outlier = _moments(dictionary, frames)
@@ -103,7 +104,7 @@ def reconstruction_measures(dictionary: Dictionary, frames: LabelledFrames) -> l
     measures.append(
         clustered_measure(
             "reconstruction.fvu",
-            frames.per_cluster(sums[:, 6:8]),
+            frames.per_cluster(sums[:, 7:9]),
             ratio,
             of={"units": "without outliers"},
             n=len(frames),
@@ -149,6 +150,7 @@ def _figures(sums: Floats, at: Ints, frames: LabelledFrames, of: dict[str, str])
         "cosine": np.stack([sums[:, 3], one], axis=1),
         "cosine_centred": np.stack([sums[:, 4], one], axis=1),
         "norm_ratio": np.stack([sums[:, 5], one], axis=1),
+        "norm_ratio_centred": np.stack([sums[:, 6], one], axis=1),
     }
     return [
         clustered_measure(f"reconstruction.{name}", frames.per_cluster(pair, at), ratio, of=of, n=len(at))
@@ -172,13 +174,14 @@ def _moments(dictionary: Dictionary, frames: LabelledFrames) -> tuple[Tensor, Bo
 
 
 def _per_frame(dictionary: Dictionary, frames: LabelledFrames, mean: Tensor, outlier: Bools) -> tuple[Floats, Ints]:
-    """Columns per frame: error, deviation, L0, cosine, centred cosine, norm ratio, and the first two without outliers.
+    """Figures of every frame, `[t, 9]`, and in how many frames each feature is active.
 
-    Beside them, in how many frames each feature is active.
+    The columns: error, deviation, L0, cosine, centred cosine, norm ratio, centred norm ratio, and the first two once
+    more without outliers.
     """
     kept = torch.from_numpy(~outlier)
     counts = torch.zeros(dictionary.n_features, dtype=torch.int64)
-    sums = np.empty((len(frames), 8))
+    sums = np.empty((len(frames), 9))
     for span, x, y in _pairs(dictionary, frames.store, frames.spans):
         code = dictionary.encode(x)
         rebuilt = dictionary.decode(code).double()
@@ -190,6 +193,7 @@ def _per_frame(dictionary: Dictionary, frames: LabelledFrames, mean: Tensor, out
             torch.cosine_similarity(y, rebuilt),
             torch.cosine_similarity(y - mean, rebuilt - mean),
             rebuilt.norm(dim=1) / y.norm(dim=1).clamp_min(_TINY),
+            (rebuilt - mean).norm(dim=1) / (y - mean).norm(dim=1).clamp_min(_TINY),
             error[:, kept].sum(dim=1),
             deviation[:, kept].sum(dim=1),
         ]

@@ -1,0 +1,11 @@
+"""Shared by the tests of measurements: speech of which everything is known."""
+
+from __future__ import annotations
+
+import pytest
+from planted_speech import Speech, plant
+
+
+@pytest.fixture(scope="session")
+def speech() -> Speech:
+    return plant()
