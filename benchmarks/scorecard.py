@@ -3,9 +3,9 @@
     python benchmarks/scorecard.py [--quick] [--workspace FOLDER]
 
 On the bundled model and corpus: a TopK dictionary as `otoscope demo` trains it (1,024 features, 16 active) for the
-residual stream after every encoder layer, its scorecard (core set, all baselines) on voices that it was not trained on, and all
-four spliced in at once. A baseline counts as beaten where the intervals do not touch. Times are wall times of this
-machine; whatever ran beside it is in them.
+residual stream after every encoder layer, its scorecard (core set, all baselines) on voices that it was not trained on,
+and all four spliced in at once. A baseline counts as beaten where the intervals do not touch. Times are wall times of
+this machine; whatever ran beside it is in them.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ def report_lines(cards: dict[int, Scorecard], wall: dict[int, float], together: 
         "# Scorecards of pocket's encoder layers",
         "",
         f"`python benchmarks/scorecard.py` · {platform.machine()}, {torch.get_num_threads()} threads, "
-        f"torch {code['torch']}. TopK, 1,024 features, k = 16; {held['clips']} held-out clips (no voice of theirs was trained on), intervals over",
+        f"torch {code['torch']}. TopK, 1,024 features, k = 16; {held['clips']} held-out clips "
+        f"(no voice of theirs was trained on), intervals over",
         f"{held['intervals_over']}. *Yes* where the intervals do not touch.",
         "",
         "## Named features and probes",

@@ -78,11 +78,11 @@ def evaluate(
     """
     parameters = parameters or Parameters()
     _check(dictionary, store, corpus, held_out)
+    chosen = _chosen(sections, parameters, seeds)
     names = tuple(BASELINES) if baselines is None else check_baselines(baselines)
     with _cache_folder(to, cache) as kept:
         work = _Work(dictionary, store, model, corpus, held_out, parameters, kept, progress)
         candidates = [work.candidate(TRAINED, dictionary, store), *work.baselines(names)]
-        chosen = _chosen(sections, parameters, seeds)
         others = work.seeds(seeds) if any(section.needs_seeds for section in chosen) else []
         setting = work.setting(others)
         folder = None if to is None else Path(to)
@@ -184,15 +184,19 @@ class _Work:
         self.fit = [clip for clip in clips if clip not in away] or clips
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.frames: dict[str, tuple[LabelledFrames, LabelledFrames]] = {}
         active = getattr(dictionary, "k", None) or _active(dictionary, store, self.fit)
         self.recipe = Recipe(dictionary, store, model, corpus, self.fit, active, parameters.seed, cache, progress)
 
     def candidate(self, role: str, dictionary: Dictionary, store: ActivationStore) -> Candidate:
         """Return a subject with its labelled frames."""
-        test = None if self.held_out == self.fit else self.held_out
-        every = list(dict.fromkeys([*self.fit, *self.held_out]))
-        voices = LabelledFrames.of(store, self.corpus, every, test=test, seed=self.parameters.seed)
-        held_out = LabelledFrames.of(store, self.corpus, self.held_out, seed=self.parameters.seed)
+        known = store.fingerprint
+        if known not in self.frames:
+            test = None if self.held_out == self.fit else self.held_out
+            every, seed = list(dict.fromkeys([*self.fit, *self.held_out])), self.parameters.seed
+            voices = LabelledFrames.of(store, self.corpus, every, test=test, seed=seed)
+            self.frames[known] = voices, LabelledFrames.of(store, self.corpus, self.held_out, seed=seed)
+        voices, held_out = self.frames[known]
         return Candidate(role, dictionary, store, voices, held_out, own_model=store is self.store)
 
     def baselines(self, names: Sequence[str]) -> list[Candidate]:
