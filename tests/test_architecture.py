@@ -84,10 +84,10 @@ FROM_OTHERS = {
     "starlette": "fastapi",
     "pydantic": "fastapi",
     "click": "typer",
-    "datasets": "datasets",
+    "datasets": "datasets", "wandb": "wandb",
     "scipy": "scikit-learn",
 }
-"""Packages that come with a dependency, or (`datasets`) with an extra."""
+"""Packages that come with a dependency, or (`datasets`, `wandb`) with an extra."""
 
 
 def dependencies() -> set[str]:
@@ -105,7 +105,7 @@ def test_the_package_imports_only_what_an_installation_has() -> None:
                 foreign |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 foreign.add(node.module.split(".")[0])
-    assert {name for name in foreign - known if FROM_OTHERS.get(name) not in {*known, "datasets"}} == set()
+    assert {name for name in foreign - known if FROM_OTHERS.get(name) not in {*known, "datasets", "wandb"}} == set()
 
 
 def test_the_doctor_asks_for_no_more_than_that() -> None:

@@ -146,6 +146,11 @@ class EncoderStream:
         at = first - self._starts[index]
         return frames[self._site(site)][at : at + count].float().numpy()
 
+    def iter_clips(self, site: str) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield `(clip_id, frames [t, d])` in the order of the corpus."""
+        for clip_id in self.clips:
+            yield clip_id, self.clip(site, clip_id)
+
     def batches(
         self,
         sites: list[str],

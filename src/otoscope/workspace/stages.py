@@ -137,11 +137,14 @@ def train_stage(
 
     def work(folder: Path) -> None:
         from otoscope.dictionaries import Neurons, RandomBasis, train
+        from otoscope.dictionaries.baselines.pca import PCA
 
         if plan.kind == "neurons":
             Neurons(plan.site, d, name=plan.name).save(folder)
         elif plan.kind == "random":
             RandomBasis(plan.site, d, plan.n_features, seed, plan.k, name=plan.name).save(folder)
+        elif plan.kind == "pca":
+            PCA.fit(source, plan.site, k=plan.k, clips=clips, name=plan.name).save(folder)
         else:
             train(
                 source,
