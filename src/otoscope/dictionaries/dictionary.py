@@ -226,7 +226,8 @@ class Feature:
         from otoscope.models import Edit
 
         more |= where
-        return Edit(self.dictionary.site, op, float(value), features=(self.index,), dictionary=self.dictionary, **more)
+        site = self.dictionary.target_site
+        return Edit(site, op, float(value), features=(self.index,), dictionary=self.dictionary, **more)
 
     def __repr__(self) -> str:
         return f"Feature({self.address} of {self.dictionary.site})"

@@ -21,8 +21,9 @@ from otoscope.dictionaries.training.learner import Reads, Scaling, TrainingPlan
 from otoscope.dictionaries.training.sparse_step import SparseLearner, SparseSpec, folded
 from otoscope.errors import InputError, nearest
 
-PRIVATE = 0.9
-"""Share of a feature's decoder norm in one site from which it counts as that site's own (Lindsey et al. 2024)."""
+PRIVATE = 0.7
+"""Share of a feature's decoder norm in one site from which it counts as that site's own; of two sites that share it,
+each then has 30 to 70 %."""
 
 
 @trainable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,7 +12,15 @@ from torch import Tensor
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
 from otoscope.models.dims import Dims
-from otoscope.models.edits.changes import Change, change_by_reconstruction, change_columns, change_features
+from otoscope.models.edits.changes import (
+    Change,
+    WideChange,
+    change_by_reconstruction,
+    change_by_reconstruction_widely,
+    change_columns,
+    change_features,
+    change_features_widely,
+)
 from otoscope.models.edits.edit import Edit, FeatureReader, Reconstructor
 from otoscope.models.sites import Site, parse_site
 
@@ -24,13 +33,17 @@ class BoundEdit:
     site: Site
     columns: slice | Tensor
     """Of maps: which keys; `keys_s` chooses among them in each window."""
-    change: Change
+    change: Change | WideChange
+    """A `WideChange` where `wide`."""
     clock: Clock | None
     """Which moment each row stands for; None where rows are tokens."""
     rows: tuple[int, int] | None
     """Which rows change, `(first, stop)`: frames of the clip, or tokens of the decoder's input; None: all."""
     key_clock: Clock | None = None
     """Of maps: which moment each key stands for; None where keys are tokens."""
+    read_at: Site | None = None
+    """Where features are read, if not at `site`; what is there must be given to `apply` as `read`."""
+    wide: bool = False
 
     def apply(
         self,
@@ -39,6 +52,7 @@ class BoundEdit:
         starts_s: Sequence[float],
         position: int,
         into: Tensor | None = None,
+        read: Tensor | None = None,
     ) -> Tensor:
         """Return `value [b, t, d]` with the edit made in rows of the batch, written `into` it or a copy of it.
 
@@ -49,9 +63,15 @@ class BoundEdit:
         for row in rows:
             first, before = self._place(position, starts_s[row] if starts_s else 0.0)
             start, stop = self._span(value.shape[1], first + before)
-            if start < stop:
-                changed = self.change(value[row, start:stop, self.columns], first + start, before)
-                edited[row, start:stop, self.columns] = changed.to(value.dtype)
+            if start >= stop:
+                continue
+            if self.wide:
+                source = value[row] if read is None else read[row if row < len(read) else 0]
+                change = cast(WideChange, self.change)
+                edited[row] = change(value[row], source, slice(start, stop), first + start, before).to(value.dtype)
+                continue
+            changed = cast(Change, self.change)(value[row, start:stop, self.columns], first + start, before)
+            edited[row, start:stop, self.columns] = changed.to(value.dtype)
         return edited
 
     def apply_block(self, block: Tensor, first_query: int, position: int, start_s: float) -> Tensor:
@@ -64,7 +84,7 @@ class BoundEdit:
             return block
         heads = slice(None) if self.site.head is None else self.site.head
         columns = self._keys(block.shape[2], start_s)
-        changed = self.change(block[heads, start:stop], first + start, before)
+        changed = cast(Change, self.change)(block[heads, start:stop], first + start, before)
         edited = block.clone()
         edited[heads, start:stop, columns] = changed[..., columns].to(block.dtype)
         return edited
@@ -125,14 +145,40 @@ def _bind(edit: Edit, dims: Dims, duration_s: float | None) -> BoundEdit:
             f"The edit at {site} begins at token {edit.tokens[0]}; the decoder reads {dims.n_text_positions} at most."
         )
     columns = _columns(edit, site, dims)
+    wide, read_at = _reach(edit, site, dims)
+    change: Change | WideChange
     if edit.op == "splice":
-        change = _splice(edit, site, dims)
+        change = _splice(edit, read_at or site, dims, wide)
     elif edit.dictionary is not None:
-        change = _feature_change(edit, site, dims)
+        change = _feature_change(edit, site, read_at or site, dims, wide)
     else:
         vector = _fitted(edit.vector, edit, site, dims, columns)
         change = change_columns(edit, vector, _fitted(edit.source, edit, site, dims, columns))
-    return BoundEdit(edit, site, columns, change, clock, _rows(edit, clock), key_clock)
+    return BoundEdit(edit, site, columns, change, clock, _rows(edit, clock), key_clock, read_at, wide)
+
+
+def _reach(edit: Edit, site: Site, dims: Dims) -> tuple[bool, Site | None]:
+    """Whether an edit with a dictionary needs all rows of a window, and where it reads, if not where it writes.
+
+    Raises:
+        InputError: the dictionary belongs to other sites, or cannot be edited in a run.
+    """
+    dictionary = edit.dictionary
+    if dictionary is None:
+        return False, None
+    if site.is_map:
+        raise InputError(f"{site} is an attention map; features are edited at sites with one vector per frame.")
+    if len(getattr(dictionary, "sites", ())) > 1:
+        raise InputError(
+            f"Features of a dictionary that reads {len(dictionary.sites)} sites at once are known only when the last "  # type: ignore[union-attr]
+            "of them is reached, so they cannot be edited at the first; add their directions with Edit.add instead."
+        )
+    home = parse_site(getattr(dictionary, "target_site", dictionary.site), dims)
+    if home != site:
+        raise InputError(f"The dictionary belongs to {home}, so it cannot be used at {site}.")
+    read = parse_site(dictionary.site, dims)
+    elsewhere = None if read == site else read
+    return elsewhere is not None or bool(getattr(dictionary, "context", 0)), elsewhere
 
 
 def _key_clock(site: Site, dims: Dims) -> Clock | None:
@@ -216,17 +262,8 @@ def _fitted(given: Tensor | None, edit: Edit, site: Site, dims: Dims, columns: s
     return given[..., parts[given.shape[-1]]]
 
 
-def _check_home(edit: Edit, site: Site, dims: Dims) -> None:
-    assert edit.dictionary is not None
-    if site.is_map:
-        raise InputError(f"{site} is an attention map; features are edited at sites with one vector per frame.")
-    home = parse_site(edit.dictionary.site, dims)
-    if home != site:
-        raise InputError(f"The dictionary belongs to {home}, so it cannot be used at {site}.")
-
-
-def _splice(edit: Edit, site: Site, dims: Dims) -> Change:
-    _check_home(edit, site, dims)
+def _splice(edit: Edit, site: Site, dims: Dims, wide: bool) -> Change | WideChange:
+    """What splicing changes; `site` is where the dictionary reads."""
     dictionary = edit.dictionary
     if not isinstance(dictionary, Reconstructor):
         raise InputError(f"A {type(dictionary).__name__} has no reconstruction to splice in.")
@@ -236,11 +273,10 @@ def _splice(edit: Edit, site: Site, dims: Dims) -> Change:
             f"The dictionary reads activations {width} wide, but {site} of this model is "
             f"{site.width(dims)} wide; use the model the dictionary was made for."
         )
-    return change_by_reconstruction(dictionary)
+    return change_by_reconstruction_widely(dictionary) if wide else change_by_reconstruction(dictionary)
 
 
-def _feature_change(edit: Edit, site: Site, dims: Dims) -> Change:
-    _check_home(edit, site, dims)
+def _feature_change(edit: Edit, site: Site, read_at: Site, dims: Dims, wide: bool) -> Change | WideChange:
     reader, features = edit.dictionary, edit.features
     assert features is not None
     if not isinstance(reader, FeatureReader):
@@ -256,6 +292,8 @@ def _feature_change(edit: Edit, site: Site, dims: Dims) -> Change:
     if edit.vector is not None and len(edit.vector) != len(features):
         raise InputError(f"The vector has {len(edit.vector)} values for {len(features)} features; give one for each.")
     source = edit.source
-    if source is not None and source.shape[-1] != site.width(dims):
-        raise InputError(f"The run's activations at {site} are {source.shape[-1]} wide, not {site.width(dims)}.")
+    if source is not None and source.shape[-1] != read_at.width(dims):
+        raise InputError(f"The run's activations at {read_at} are {source.shape[-1]} wide, not {read_at.width(dims)}.")
+    if wide:
+        return change_features_widely(edit, reader, source)
     return change_features(edit, reader, directions, source)

@@ -42,6 +42,40 @@ def change_by_reconstruction(dictionary: Reconstructor) -> Change:
     return lambda x, first, before: dictionary.reconstruct(x.float()).to(x)
 
 
+WideChange = Callable[[Tensor, Tensor, slice, int, int], Tensor]
+"""From all rows of a window, `x [t, d]`, and what is read for them, `h [t, d_in]` (`x` itself, or another site), to
+what they become where the rows of the slice are changed; the numbers are those of `Change`."""
+
+
+def change_features_widely(edit: Edit, reader: FeatureReader, source: Tensor | None) -> WideChange:
+    """Return what `change_features` does, for features that are read elsewhere or reach beyond their own row."""
+    assert edit.features is not None
+    features = edit.features
+    theirs = None if source is None else reader.feature_values(source, features).to(source)
+    operate = change_columns(edit, edit.vector, theirs)
+    spread = getattr(reader, "spread", None)
+
+    def change(x: Tensor, h: Tensor, rows: slice, first: int, before: int) -> Tensor:
+        values = reader.feature_values(h.float(), features).float()
+        added = torch.zeros_like(values)
+        added[rows] = operate(values[rows], first, before) - values[rows]
+        pieces = added @ reader.directions(features).to(added) if spread is None else spread(added, features)
+        return x + pieces.to(x)
+
+    return change
+
+
+def change_by_reconstruction_widely(dictionary: Reconstructor) -> WideChange:
+    """Return what splicing does, for dictionaries that read elsewhere or look at neighbouring rows."""
+
+    def change(x: Tensor, h: Tensor, rows: slice, first: int, before: int) -> Tensor:
+        changed = x.clone()
+        changed[rows] = dictionary.reconstruct(h.float())[rows].to(x)
+        return changed
+
+    return change
+
+
 def _zero(edit: Edit, vector: Tensor | None, source: Tensor | None) -> Change:
     return lambda x, first, before: torch.zeros_like(x)
 

@@ -277,7 +277,8 @@ class Edit:
     @classmethod
     def splice(cls, dictionary: Reconstructor, **where: Unpack[Where]) -> Edit:
         """Replace the activations by the dictionary's reconstruction of them, its error included."""
-        return cls(dictionary.site, "splice", dictionary=dictionary, **_where(where))
+        site = getattr(dictionary, "target_site", dictionary.site)
+        return cls(site, "splice", dictionary=dictionary, **_where(where))
 
     @property
     def is_identity(self) -> bool:

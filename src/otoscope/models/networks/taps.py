@@ -13,6 +13,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from otoscope.errors import InputError
 from otoscope.models.edits import BoundEdit
 from otoscope.models.sites import Site
 
@@ -63,6 +64,8 @@ class Tape:
         for row, row_list in enumerate(row_edits):
             for edit in row_list:
                 self._edits.setdefault(edit.site.base, []).append((edit, row))
+        listed = (edit for pairs in self._edits.values() for edit, _ in pairs)
+        self._remembered: dict[str, Tensor | None] = {e.read_at.base: None for e in listed if e.read_at is not None}
 
     def _want_head(self, site: Site) -> None:
         heads = self.heads.setdefault(site.base, [])
@@ -73,7 +76,7 @@ class Tape:
 
     def concerns(self, name: str) -> bool:
         """Whether this call reads, watches or edits the site `name`."""
-        return name in self._reads or name in self._edits or name in self._watchers
+        return any(name in asked for asked in (self._reads, self._edits, self._watchers, self._remembered))
 
     def parts(self, name: str) -> bool:
         """Whether the rows of a sweep differ at the site `name`."""
@@ -89,6 +92,8 @@ class Tape:
             value = value.expand(self.n_rows, *value.shape[1:])
         if name in self._edits:
             value = self._with_edits(name, value)
+        if name in self._remembered:
+            self._remembered[name] = value
         if name in self._reads:
             if torch.is_grad_enabled() and not value.requires_grad:
                 value = value.detach().requires_grad_()
@@ -101,8 +106,20 @@ class Tape:
         value = value if differentiable else value.clone()
         for edit, row in self._edits[name]:
             rows = range(len(value)) if row is None else (row,)
-            value = edit.apply(value, rows, self.starts_s, self.position, into=None if differentiable else value)
+            into = None if differentiable else value
+            value = edit.apply(value, rows, self.starts_s, self.position, into, self._read_before(edit))
         return value
+
+    def _read_before(self, edit: BoundEdit) -> Tensor | None:
+        """What an edit reads at another site than the one it changes."""
+        if edit.read_at is None:
+            return None
+        found = self._remembered[edit.read_at.base]
+        if found is None:
+            raise InputError(
+                f"What is read at {edit.read_at} cannot change {edit.site}, which the model computes first."
+            )
+        return found
 
     def visit_block(
         self, name: str, block: Tensor, row: int, first: int, shape: Sequence[int], hidden: Tensor | None = None
