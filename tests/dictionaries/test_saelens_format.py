@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from otoscope.dictionaries import TopKDictionary, load_dictionary
+from otoscope.dictionaries import Dictionary, TopKDictionary, load_dictionary, save_as
+from otoscope.dictionaries.autoencoder import Normalisation
+from otoscope.dictionaries.formats.saelens import ARCHITECTURES
+from otoscope.dictionaries.registry import dictionary_class
 from otoscope.errors import InputError, OtoscopeError
+
+D, N, T = 16, 60, 80
 
 
 def change_config(folder: Path, **changes: object) -> None:
@@ -64,6 +70,138 @@ def test_a_trained_saelens_dictionary_survives_their_own_export(tmp_path: Path) 
     with torch.no_grad():
         expected = theirs.encode(x) * 1.0
     assert torch.allclose(load_dictionary(tmp_path / "theirs").encode(x).dense(), expected, atol=1e-5)
+
+
+def frames() -> torch.Tensor:
+    return torch.randn(T, D, generator=torch.Generator().manual_seed(2)) * torch.linspace(0.3, 3, D) + 1
+
+
+def shake(module: torch.nn.Module) -> None:
+    """Draw every parameter anew, thresholds positive, so that no default hides a mistake."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn.abs() if "threshold" in name else 0.3 * drawn if name == "r_mag" else drawn)
+
+
+def outputs(theirs: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What SAELens makes of frames; reconstructions with the skip connection, where there is one."""
+    with torch.no_grad():
+        return theirs.encode(x) * 1.0, theirs(x)
+
+
+def hold(ours: Dictionary, expected: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor) -> None:
+    """Codes and reconstructions are equal to 1e-5 of the largest."""
+    features, rebuilt = expected
+    assert features.count_nonzero() > 0
+    for found, wanted in ((ours.encode(x).dense(), features), (ours.reconstruct(x), rebuilt)):
+        assert float((found - wanted).abs().max() / wanted.abs().max()) < 1e-5
+
+
+def their_settings(kind: str, **more: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"d_in": D, "d_sae": N, **more}
+    settings |= {"k": 5} if kind == "topk" else {}
+    return settings | ({"d_out": D + 4, "apply_b_dec_to_input": False} if "transcoder" in kind else {})
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_both_open_what_the_other_saves_whatever_the_architecture(tmp_path: Path, kind: str) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    from sae_lens.registry import get_sae_class
+
+    cls, config = get_sae_class(kind)
+    theirs = cls(config(**their_settings(kind)))
+    shake(theirs)
+    theirs.save_model(tmp_path / "theirs")
+    x = frames()
+    ours = load_dictionary(tmp_path / "theirs")
+    assert type(ours) is dictionary_class(kind, "")
+    hold(ours, outputs(theirs, x), x)
+    for number, save in enumerate((lambda folder: ours.save(folder), lambda folder: save_as(ours, folder, "saelens"))):
+        save(tmp_path / f"ours-{number}")
+        again = sae_lens.SAE.load_from_disk(tmp_path / f"ours-{number}")
+        assert again.cfg.architecture() == kind
+        hold(ours, outputs(again, x), x)
+
+
+@pytest.mark.parametrize("kind", ["topk", "standard", "jumprelu", "gated"])
+@pytest.mark.parametrize("normalisation", ["layer_norm", "constant_norm", "unit_norm"])
+def test_what_is_done_to_every_frame_is_the_same_there(tmp_path: Path, kind: str, normalisation: Normalisation) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    from sae_lens.registry import get_sae_class
+
+    cls, config = get_sae_class(kind)
+    names = {"layer_norm": "layer_norm", "constant_norm": "constant_norm_rescale", "unit_norm": "none"}
+    theirs = cls(config(**their_settings(kind, normalize_activations=names[normalisation])))
+    shake(theirs)
+    theirs.save_model(tmp_path / "theirs")
+    ours = load_dictionary(tmp_path / "theirs", normalisation=normalisation)
+    x = frames()
+    if normalisation != "unit_norm":
+        hold(ours, outputs(theirs, x), x)
+    save_as(ours, tmp_path / "ours", "saelens")
+    hold(ours, outputs(sae_lens.SAE.load_from_disk(tmp_path / "ours"), x), x)
+    ours.save(tmp_path / "native")
+    assert load_dictionary(tmp_path / "native").fingerprint == ours.fingerprint
+    if normalisation == "unit_norm":
+        with pytest.raises(ValueError, match="normalize_activations must be"):
+            sae_lens.SAE.load_from_disk(tmp_path / "native")
+
+
+@pytest.mark.parametrize("name", ["BatchTopK", "MatryoshkaBatchTopK", "JumpReLU", "Gated", "Standard"])
+def test_what_saelens_trains_is_opened_as_it_is_saved_for_inference(tmp_path: Path, name: str) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    more = {"k": 5} if "TopK" in name else {}
+    more |= {"matryoshka_widths": [20, N]} if "Matryoshka" in name else {}
+    config = getattr(sae_lens, f"{name}TrainingSAEConfig")(d_in=D, d_sae=N, **more)
+    trained = getattr(sae_lens, f"{name}TrainingSAE")(config)
+    shake(trained)
+    with torch.no_grad():
+        for buffer_name, buffer in trained.named_buffers():
+            if "threshold" in buffer_name:
+                buffer.fill_(0.7)
+    trained.save_inference_model(tmp_path / "theirs")
+    theirs = sae_lens.SAE.load_from_disk(tmp_path / "theirs")
+    hold(load_dictionary(tmp_path / "theirs"), outputs(theirs, frames()), frames())
+
+
+def test_a_checkpoints_scaling_factor_is_folded_as_saelens_folds_it(tmp_path: Path) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    theirs = sae_lens.JumpReLUSAE(sae_lens.JumpReLUSAEConfig(d_in=D, d_sae=N))
+    shake(theirs)
+    theirs.save_model(tmp_path / "theirs")
+    change_config(tmp_path / "theirs", normalize_activations="expected_average_only_in")
+    (tmp_path / "theirs" / "activation_scaler.json").write_text('{"scaling_factor": 0.37}')
+    theirs.fold_activation_norm_scaling_factor(0.37)
+    hold(load_dictionary(tmp_path / "theirs"), outputs(theirs, frames()), frames())
+
+
+def test_folders_from_before_version_6(tmp_path: Path) -> None:
+    sae_lens = pytest.importorskip("sae_lens")
+    theirs = sae_lens.TopKSAE(sae_lens.TopKSAEConfig(d_in=D, d_sae=N, k=5))
+    shake(theirs)
+    theirs.save_model(tmp_path / "theirs")
+    old = {"d_in": D, "d_sae": N, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 5}, "dtype": "float32"}
+    old |= {"hook_point": "blocks.1.hook_resid_post", "model_name": "tiny", "normalize_activations": None}
+    (tmp_path / "theirs" / "cfg.json").write_text(json.dumps(old))
+    ours = load_dictionary(tmp_path / "theirs")
+    hold(ours, outputs(theirs, frames()), frames())
+    assert ours.site == "encoder.1.resid_post"
+
+
+def test_export_says_how_often_features_are_active_and_refuses_what_saelens_lacks(
+    trained: TopKDictionary, tmp_path: Path
+) -> None:
+    density = torch.rand(trained.n_features)
+    save_as(trained, tmp_path / "out", "saelens", density=density)
+    held = load_file(tmp_path / "out" / "sparsity.safetensors")
+    assert torch.allclose(10 ** held["sparsity"], density, atol=1e-6)
+    with pytest.raises(InputError, match="densities of shape"):
+        save_as(trained, tmp_path / "out", "saelens", density=density[:3])
+    neurons = dictionary_class("neurons", "").from_saved({"d_in": 4}, {}, name="units", site="encoder.0.mlp.post")
+    with pytest.raises(InputError, match=r"SAELens has no architecture for 'units' \(neurons\); it has standard"):
+        save_as(neurons, tmp_path / "units", "saelens")
 
 
 def test_shapes_come_from_the_tensors_never_from_the_config(trained: TopKDictionary, tmp_path: Path) -> None:
