@@ -20,7 +20,7 @@ import torch
 
 import otoscope as oto
 from otoscope.dictionaries import Dictionary
-from otoscope.evaluation import Measure
+from otoscope.evaluation.measure import Measure
 from otoscope.evaluation.scorecard import BASELINES, Parameters, Scorecard
 from otoscope.evaluation.splice import SpliceEffect, splice_effect
 from otoscope.workspace import DictionaryPlan, Workspace, corpus_stage, harvest_stage, held_out_split, train_stage
