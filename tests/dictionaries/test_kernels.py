@@ -10,6 +10,8 @@ from torch import Tensor
 
 from otoscope.dictionaries import kernels
 from otoscope.dictionaries.kernels import compiled, reference
+from otoscope.dictionaries.kernels.filtered import filtered_top_k, round_rows
+from otoscope.models.networks.arithmetic import multiplies
 
 shapes = st.tuples(
     st.integers(1, 40), st.integers(1, 300), st.integers(1, 40), st.integers(1, 20), st.integers(0, 2**31)
@@ -122,6 +124,70 @@ def test_encoding_in_blocks_equals_the_dense_definition(shortlist: bool) -> None
     assert torch.allclose(values, expected, atol=1e-4)
     exact = (x @ rows.T + bias).gather(1, indices.long())
     assert torch.allclose(exact[values > 0], values[values > 0], atol=1e-4)
+
+
+def activations(kind: str, t: int, d: int, generator: torch.Generator) -> Tensor:
+    """Frames of even units; with two units that dwarf the others; of very unequal lengths; or with many zeros."""
+    x = torch.randn(t, d, generator=generator)
+    if kind == "outliers":
+        x[:, 3] *= 40
+        x[:, 7] *= 15
+    if kind == "unequal":
+        x *= torch.randn(t, 1, generator=generator).exp() ** 3
+    if kind == "silent":
+        x[::3] = 0
+    return x
+
+
+@pytest.mark.skipif(not multiplies(torch.int8), reason="this processor has no fast 8-bit products")
+@pytest.mark.parametrize("kind", ["even", "outliers", "unequal", "silent"])
+@pytest.mark.parametrize("d", [20, 200])
+def test_rough_scores_in_8_bits_change_nothing(kind: str, d: int) -> None:
+    generator = torch.Generator().manual_seed(d)
+    x, rows = activations(kind, 300, d, generator), torch.randn(900, d, generator=generator)
+    rows *= torch.rand(900, 1, generator=generator) + 0.2
+    bias = torch.randn(900, generator=generator) - 1
+    exact = x @ rows.T + bias
+    expected, _ = reference.top_k(exact, 11)
+    values, indices, left = filtered_top_k(x, rows, bias, 11)
+    decided = ~left
+    assert float(decided.float().mean()) > 0.9
+    size = expected.abs().amax(dim=1, keepdim=True) + 1
+    assert float(((values - expected) / size)[decided].abs().max()) < 1e-5
+    active = (values > 0) & decided[:, None]
+    chosen = exact.gather(1, indices.long().where(decided[:, None], 0))
+    assert float(((chosen - values) / size)[active].abs().max()) < 1e-5
+    assert int(indices[decided & (expected[:, -1] <= 0)].min(dim=1).values.abs().sum()) == 0, "padding points at 0"
+
+
+@pytest.mark.skipif(not multiplies(torch.int8), reason="this processor has no fast 8-bit products")
+def test_rough_scores_alone_would_choose_other_features() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, rows = activations("outliers", 300, 60, generator), torch.randn(900, 60, generator=generator)
+    frames, features = round_rows(x), round_rows(rows)
+    rough = (frames.codes.float() * frames.step[:, None]) @ (features.codes.float() * features.step[:, None]).T
+    exact = x @ rows.T
+    lost = torch.linalg.vector_norm(x - frames.codes * frames.step[:, None], dim=1)
+    assert torch.allclose(frames.lost, lost, rtol=1e-3)
+    furthest = frames.lost[:, None] * rows.norm(dim=1) + frames.norm[:, None] * features.lost
+    assert bool(((rough - exact).abs() <= furthest * 1.001).all())
+    chosen, truth = rough.topk(11).indices.sort(dim=1).values, exact.topk(11).indices.sort(dim=1).values
+    assert float((chosen != truth).any(dim=1).float().mean()) > 0.1
+    _, indices, left = filtered_top_k(x, rows, torch.zeros(900), 11)
+    assert torch.equal(indices.long().sort(dim=1).values[~left], truth[~left])
+
+
+@pytest.mark.skipif(not multiplies(torch.int8), reason="this processor has no fast 8-bit products")
+def test_frames_that_rough_scores_cannot_decide_are_computed_in_full() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(400, 2048, generator=generator)
+    rows = torch.randn(1, 2048, generator=generator) + 1e-4 * torch.randn(1024, 2048, generator=generator)
+    bias = torch.zeros(1024)
+    assert bool(filtered_top_k(x, rows, bias, 4)[2].any())
+    values, indices = kernels.encode_top_k(x, rows, bias, 4)
+    exact = x @ rows.T
+    assert torch.allclose(values, reference.top_k(exact, 4)[0], atol=1e-3)
+    assert torch.allclose(exact.gather(1, indices.long()).where(values > 0, 0), values, atol=1e-3)
 
 
 def test_encoding_no_frames_is_empty() -> None:

@@ -26,7 +26,7 @@ ROWS_PER_THREAD = 256
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
-def _jit(function: Kernel) -> Kernel:
+def jit(function: Kernel) -> Kernel:
     """Compile at the first call and keep the machine code on disk; sums may be reordered, NaN is not expected."""
     options = {"nogil": True, "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
     try:
@@ -40,14 +40,14 @@ def top_k(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the `k` largest positive entries per row, values falling; the lower index wins among equals."""
     values = torch.empty(len(pre), k)
     indices = torch.empty(len(pre), k, dtype=torch.int32)
-    _share(_top_k, len(pre), pre.contiguous().numpy(), k, values.numpy(), indices.numpy())
+    share(_top_k, len(pre), pre.contiguous().numpy(), k, values.numpy(), indices.numpy())
     return values, indices
 
 
 def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """Return `x[t] · rows[indices[t, k]]`."""
     result = torch.empty(indices.shape)
-    _share(_gather_dot, len(x), *_arrays(x, indices, rows), result.numpy())
+    share(_gather_dot, len(x), *_arrays(x, indices, rows), result.numpy())
     return result
 
 
@@ -69,9 +69,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="otoscope-kernel")
 
 
-def _share(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
+def share(kernel: Callable[..., None], count: int, *arguments: Any, least: int = ROWS_PER_THREAD) -> None:
     """Run `kernel(start, stop, *arguments)` over `range(count)`, split among torch's number of threads."""
-    threads = min(torch.get_num_threads(), -(-count // ROWS_PER_THREAD))
+    threads = min(torch.get_num_threads(), -(-count // least))
     if threads <= 1:
         kernel(0, count, *arguments)
         return
@@ -81,27 +81,38 @@ def _share(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
         job.result()
 
 
-@_jit
-def _block_maxima(row: Any, n: int, maxima: Any) -> None:
-    full = n // BLOCK
-    for b in range(full):
-        largest = row[b * BLOCK]
-        for i in range(1, BLOCK):
-            largest = max(largest, row[b * BLOCK + i])
-        maxima[b] = largest
-    if full * BLOCK < n:
-        largest = row[full * BLOCK]
-        for i in range(full * BLOCK + 1, n):
-            largest = max(largest, row[i])
-        maxima[full] = largest
+@jit
+def block_maxima(row: Any, maxima: Any) -> None:
+    """Write the largest entry of each block; block `b` is every `len(maxima)`-th entry from `b` on."""
+    m, n = maxima.shape[0], row.shape[0]
+    maxima[:] = row[:m]
+    for start in range(m, n, m):
+        part = row[start : min(start + m, n)]
+        for b in range(part.shape[0]):
+            maxima[b] = max(maxima[b], part[b])
 
 
-@_jit
-def _limit(maxima: Any, k: int) -> Any:
+@jit
+def _number(bits: Any) -> Any:
+    return np.int32(bits).view(np.float32)
+
+
+@jit
+def largest_magnitude(row: Any) -> Any:
+    """Return the largest absolute value: as integers, which order alike, numbers are compared many at a time."""
+    bits, largest = row.view(np.int32), np.int32(0)
+    for i in range(row.shape[0]):
+        largest = max(largest, bits[i] & np.int32(0x7FFFFFFF))
+    return _number(largest)
+
+
+@jit
+def limit_of(maxima: Any, k: int) -> Any:
     """Return a high number that `k` of `maxima` reach, found by bisection; `TINY` if fewer are positive."""
-    low, high = TINY, ZERO
-    for b in range(maxima.shape[0]):
-        high = max(high, maxima[b])
+    bits, highest = maxima.view(np.int32), np.int32(0)
+    for b in range(maxima.shape[0]):  # positive numbers order like the integers of their bits
+        highest = max(highest, bits[b])
+    low, high = TINY, _number(highest)
     for _ in range(14):
         middle = HALF * (low + high)
         count = ZERO  # counted in float32: vector registers hold twice as many as of numba's int64
@@ -116,78 +127,89 @@ def _limit(maxima: Any, k: int) -> Any:
     return low
 
 
-@_jit
+@jit
+def reaching(maxima: Any, limit: Any, blocks: Any) -> int:
+    """Write the blocks whose maximum reaches `limit` to `blocks`, which has one place to spare; return their number."""
+    count = 0
+    for b in range(maxima.shape[0]):  # written always, counted where it belongs: no branch to guess wrong
+        blocks[count] = b
+        count += maxima[b] >= limit
+    return count
+
+
+@jit
 def _insert_sorted(found: Any, where: Any, count: int, k: int, values: Any, indices: Any) -> None:
     filled = 0
     for a in range(count):
-        value = found[a]
-        if filled == k and value <= values[k - 1]:
-            continue
-        filled = min(filled + 1, k)
-        j = filled - 1
-        while j > 0 and values[j - 1] < value:
-            values[j], indices[j] = values[j - 1], indices[j - 1]
+        value, index = found[a], where[a]
+        j = filled
+        while j > 0 and (values[j - 1] < value or (values[j - 1] == value and indices[j - 1] > index)):
+            if j < k:
+                values[j], indices[j] = values[j - 1], indices[j - 1]
             j -= 1
-        values[j], indices[j] = value, where[a]
+        if j < k:
+            values[j], indices[j] = value, index
+            filled = min(filled + 1, k)
 
 
-@_jit
-def _write_sorted(found: Any, where: Any, count: int, k: int, values: Any, indices: Any) -> None:
-    """Write the `k` largest of `found[:count]`, falling; ranks are counted, which needs no branches."""
+@jit
+def write_sorted(found: Any, where: Any, count: int, k: int, values: Any, indices: Any) -> None:
+    """Write the `k` largest of `found[:count]`, falling, the lower index first among equals; both have 64 to spare.
+
+    Ranks are counted, which needs no branches.
+    """
     if count > RANKED:
         _insert_sorted(found, where, count, k, values, indices)
         return
     padded = (count + 63) // 64 * 64
     found[count:padded] = -np.inf
     for a in range(count):
-        value, larger = found[a], ZERO
+        value, index, before = found[a], where[a], ZERO
         for b in range(padded):
-            larger += ONE if found[b] > value else ZERO
-        rank = int(larger)
-        while rank < k and values[rank] == value:
-            rank += 1
+            before += ONE if (found[b] > value) | ((found[b] == value) & (where[b] < index)) else ZERO
+        rank = int(before)
         if rank < k:
-            values[rank], indices[rank] = value, where[a]
+            values[rank], indices[rank] = value, index
 
 
-@_jit
+@jit
 def _top_k(start: int, stop: int, pre: Any, k: int, values: Any, indices: Any) -> None:
     # If k blocks have a maximum of at least `limit`, so have k entries: only entries that reach it can be among the
     # k largest, and only those blocks hold any.
     n = pre.shape[1]
-    maxima = np.empty((n + BLOCK - 1) // BLOCK, np.float32)
+    blocks = (n + BLOCK - 1) // BLOCK
+    maxima = np.empty(blocks, np.float32)
+    some = np.empty(blocks + 1, np.int32)
     found = np.empty(n + 64, np.float32)
     where = np.empty(n + 64, np.int32)
     for t in range(start, stop):
         row = pre[t]
-        _block_maxima(row, n, maxima)
-        limit = _limit(maxima, k)
+        block_maxima(row, maxima)
+        limit = limit_of(maxima, k)
         count = 0
-        for b in range(maxima.shape[0]):
-            if maxima[b] >= limit:
-                for i in range(b * BLOCK, min((b + 1) * BLOCK, n)):
-                    if row[i] >= limit:
-                        found[count], where[count] = row[i], i
-                        count += 1
+        for b in some[: reaching(maxima, limit, some)]:
+            for i in range(b, n, blocks):
+                found[count], where[count] = row[i], i
+                count += row[i] >= limit
         values[t] = ZERO
         indices[t] = 0
-        _write_sorted(found, where, count, k, values[t], indices[t])
+        write_sorted(found, where, count, k, values[t], indices[t])
 
 
-@_jit
+@jit
 def _gather_dot(start: int, stop: int, x: Any, indices: Any, rows: Any, result: Any) -> None:
     d = rows.shape[1]
     for t in range(start, stop):
         frame = x[t]
         for j in range(indices.shape[1]):
             row = rows[indices[t, j]]
-            total = np.float32(0)
+            total = ZERO
             for c in range(d):
                 total += frame[c] * row[c]
             result[t, j] = total
 
 
-@_jit
+@jit
 def _by_feature(values: Any, indices: Any, n: int) -> tuple[Any, Any, Any]:
     """Sort the non-zero entries by feature, then frame: where each feature starts, and frames and values of entries."""
     starts = np.zeros(n + 1, np.int64)

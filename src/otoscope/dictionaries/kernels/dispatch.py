@@ -20,6 +20,12 @@ def _compiled() -> ModuleType | None:
     return compiled
 
 
+def can_compile(*tensors: Tensor) -> bool:
+    """Whether compiled operations take these tensors: float32 on the CPU, and numba at hand."""
+    fit = all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+    return fit and _compiled() is not None
+
+
 def _backend(*tensors: Tensor) -> ModuleType:
     plain = any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors)
     return reference if plain else _compiled() or reference

@@ -37,7 +37,10 @@ def multiplies(dtype: torch.dtype) -> bool:
     """Whether this processor multiplies matrices of `dtype` at least as fast as float32.
 
     Intel's AVX-512 instruction for bfloat16 has half the throughput of float32; only its matrix units (AMX) gain.
+    8-bit integers take instructions for sums of four products (VNNI).
     """
+    if dtype is torch.int8:
+        return bool(_processor().get("avx512_vnni") or _processor().get("avx_vnni"))
     if dtype is torch.bfloat16:
         return bool(_processor().get("amx_bf16") or (_processor().get("avx512_bf16") and not _is_intel()))
     return dtype in (torch.float32, torch.float64) or (dtype is torch.float16 and bool(_processor().get("amx_fp16")))
