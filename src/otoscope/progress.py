@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 
 class Advance(Protocol):
-    """Says that so many units more are done; `text` stands beside the bar from now on."""
+    """Says that so many units more are done; `text` stands below the bar from now on."""
 
     def __call__(self, n: int, text: str = "") -> None:
         """Take note of it."""
@@ -43,7 +43,7 @@ def track(stage: str, total: int, progress: bool | ProgressReport, *, unit: str,
 
 @contextlib.contextmanager
 def _bar(stage: str, total: int, unit: str, done: int) -> Iterator[Advance]:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -69,15 +69,21 @@ def _bar(stage: str, total: int, unit: str, done: int) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        task = bar.add_task(stage, total=total, completed=done, text="")
+
+    class Bar(Progress):
+        text = ""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            if self.text:
+                yield Text(self.text, style="dim", no_wrap=True, overflow="ellipsis")
+
+    with Bar(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        task = bar.add_task(stage, total=total, completed=done)
 
         def advance_bar(n: int, text: str = "") -> None:
-            if text:
-                bar.update(task, advance=n, text=text)
-            else:
-                bar.advance(task, n)
+            bar.text = text
+            bar.advance(task, n)
 
         yield advance_bar
