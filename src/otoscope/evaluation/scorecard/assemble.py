@@ -95,6 +95,26 @@ def evaluate(
     return card
 
 
+@dataclass(frozen=True)
+class Took:
+    """How long something took: on the clock, and of this process's processor time (all threads)."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def until_now(cls) -> Took:
+        """Return the readings of both clocks."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: Took) -> Took:
+        """Return what went by since `start`."""
+        return Took(round(self.seconds - start.seconds, 3), round(self.cpu_seconds - start.cpu_seconds, 3))
+
+    def __add__(self, other: Took) -> Took:
+        return Took(round(self.seconds + other.seconds, 3), round(self.cpu_seconds + other.cpu_seconds, 3))
+
+
 @dataclass
 class _Piece:
     """One section for some candidates, as it is measured and saved."""
@@ -105,14 +125,14 @@ class _Piece:
     path: Path | None
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    took: Took = field(default_factory=lambda: Took())
 
     def measure(self, setting: Setting) -> None:
         """Take the figures from the file of an earlier run, or measure and save them."""
         if self._reuse():
             return
         roles = ", ".join(each.role for each in self.candidates)
-        started = time.perf_counter()
+        start = Took.until_now()
         notes: list[str] = []
         if self.section.together:
             figures = self.section.measure(replace(setting, notes=notes), self.candidates)
@@ -121,9 +141,9 @@ class _Piece:
                 figures = self.section.measure(replace(setting, notes=notes), self.candidates)
                 advance(1)
         self.rows = [Row(self.section.name, role, figure) for role, found in figures.items() for figure in found]
-        self.notes, self.seconds = notes, round(time.perf_counter() - started, 3)
+        self.notes, self.took = notes, Took.until_now().since(start)
         if self.path is not None:
-            head = {"format": FORMAT, "version": VERSION, "key": self.key, "seconds": self.seconds}
+            head = {"format": FORMAT, "version": VERSION, "key": self.key, **asdict(self.took)}
             write_json(self.path, {**head, "notes": notes, "rows": [row.to_json() for row in self.rows]})
 
     def _reuse(self) -> bool:
@@ -136,7 +156,7 @@ class _Piece:
         if kept["key"] != self.key:
             return False
         self.rows = [Row.from_json(row) for row in kept["rows"]]
-        self.notes, self.seconds = list(kept["notes"]), float(kept["seconds"])
+        self.notes, self.took = list(kept["notes"]), Took(float(kept["seconds"]), float(kept["cpu_seconds"]))
         return True
 
 
@@ -182,7 +202,7 @@ class _Work:
         away = set(clips if held_out is None else held_out)
         self.held_out = [clip for clip in clips if clip in away]
         self.fit = [clip for clip in clips if clip not in away] or clips
-        self.seconds: dict[str, float] = {}
+        self.took: dict[str, Took] = {}
         self.notes: list[str] = []
         self.frames: dict[str, tuple[LabelledFrames, LabelledFrames]] = {}
         active = getattr(dictionary, "k", None) or _active(dictionary, store, self.fit)
@@ -207,17 +227,17 @@ class _Work:
             return []
         found = []
         for name in names:
-            started = time.perf_counter()
+            start = Took.until_now()
             made = BASELINES[name].make(self.recipe)
-            self.seconds[f"baseline {name}"] = round(time.perf_counter() - started, 3)
+            self.took[f"baseline {name}"] = Took.until_now().since(start)
             found.append(self.candidate(name, made.dictionary, made.store))
         return found
 
     def seeds(self, seeds: int | Sequence[Dictionary]) -> list[Dictionary]:
         """Train the dictionary from other seeds, or take those given."""
-        started = time.perf_counter()
+        start = Took.until_now()
         found = further_seeds(self.recipe, seeds) if isinstance(seeds, int) else list(seeds)
-        self.seconds["further seeds"] = round(time.perf_counter() - started, 3)
+        self.took["further seeds"] = Took.until_now().since(start)
         return found
 
     def setting(self, seeds: Sequence[Dictionary]) -> Setting:
@@ -233,16 +253,15 @@ class _Work:
         subjects = [Subject(TRAINED, self.dictionary.name)]
         subjects += [Subject(each.role, BASELINES[each.role].title) for each in candidates[1:]]
         subjects += [Subject(role, title) for role, title in CONDITIONS.items() if role in present]
-        seconds = dict(self.seconds)
+        took = dict(self.took)
         for piece in pieces:
-            name = piece.section.name
-            seconds[name] = round(seconds.get(name, 0.0) + piece.seconds, 3)
+            took[piece.section.name] = took.get(piece.section.name, Took()) + piece.took
         notes = [*self.notes, *_seen_before(self.dictionary, self.fit), *(n for piece in pieces for n in piece.notes)]
-        provenance = self._provenance(candidates, seeds, seconds)
+        provenance = self._provenance(candidates, seeds, took)
         return Scorecard(rows, tuple(subjects), provenance, tuple(dict.fromkeys(notes)))
 
     def _provenance(
-        self, candidates: Sequence[Candidate], seeds: Sequence[Dictionary], seconds: Mapping[str, float]
+        self, candidates: Sequence[Candidate], seeds: Sequence[Dictionary], took: Mapping[str, Took]
     ) -> dict[str, Any]:
         own = self.dictionary
         frames = candidates[0].held_out
@@ -269,7 +288,8 @@ class _Work:
             },
             "parameters": asdict(self.parameters),
             "code": {"otoscope": otoscope.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()},
-            "seconds": dict(seconds),
+            "seconds": {name: each.seconds for name, each in took.items()},
+            "cpu_seconds": {name: each.cpu_seconds for name, each in took.items()},
         }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 380
-_LABEL, _RIGHT, _ROW, _AXIS = 112, 58, 24, 26
+_LABEL, _RIGHT, _ROW, _AXIS = 142, 52, 24, 26
 _N_STYLES = 8
 
 
@@ -60,7 +60,7 @@ def dots(entries: Sequence[Dot], *, title: str, zero: bool = True) -> str:
         y = _ROW * number + _ROW / 2 + 2
         kind = "mine" if entry.mine else "other"
         parts.append(f'<text class="label {kind}" x="{_LABEL - 8}" y="{y + 4:.1f}" text-anchor="end">')
-        parts.append(f"{escape(_short(entry.label, 18))}</text>")
+        parts.append(f"{escape(_short(entry.label, 20))}</text>")
         if math.isfinite(entry.low):
             start, end = scale(entry.low), scale(entry.high)
             parts.append(f'<line class="bar {kind}" x1="{start:.1f}" x2="{end:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -91,7 +91,7 @@ def lines(series: Sequence[Series], *, title: str, x_title: str, y_title: str) -
             parts.append(f'<line class="level {style}" x1="{left}" x2="{WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>')
             continue
         found = [point for point in each.points if math.isfinite(point.y)]
-        shift = (number - len(series) / 2) * 1.5
+        shift = (number - len(series) / 2) * 4
         path = " ".join(f"{at[point.x] + shift:.1f},{vertical(point.y):.1f}" for point in found)
         parts.append(f'<polyline class="path {style}" points="{path}"/>')
         for point in found:

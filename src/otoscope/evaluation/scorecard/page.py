@@ -28,7 +28,7 @@ p{margin:0 0 10px;max-width:75ch}
 .tile,figure{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:0}
 .tile b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums;line-height:1.25}
 .tile span{display:block;color:var(--soft);font-size:.85rem;line-height:1.35}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:14px;margin:12px 0}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,350px),1fr));gap:14px;margin:12px 0}
 figure svg{display:block;width:100%;height:auto;max-width:520px}
 figcaption{font-size:.82rem;margin-top:6px}
 svg text{font-size:12px;fill:var(--soft);font-family:inherit}

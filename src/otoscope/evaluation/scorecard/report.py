@@ -126,7 +126,8 @@ def _splice_table(card: Scorecard, rows: Sequence[Row]) -> str:
 def _provenance(card: Scorecard) -> str:
     kept = card.provenance
     own, held = kept["dictionary"], kept["held_out"]
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in kept["seconds"].items())
+    cpu = kept["cpu_seconds"]
+    seconds = ", ".join(f"{name} {value:.1f} ({cpu[name]:.1f})" for name, value in kept["seconds"].items())
     rows = [
         ("model", f"{kept['model']['name']}, weights {kept['model']['weights_hash'][:16]}"),
         (
@@ -138,7 +139,7 @@ def _provenance(card: Scorecard) -> str:
         ("intervals", f"95 %, bootstrap over {held['intervals_over']}"),
         ("parameters", ", ".join(f"{name} {value}" for name, value in kept["parameters"].items())),
         ("code", ", ".join(f"{name} {value}" for name, value in kept["code"].items())),
-        ("seconds", seconds),
+        ("seconds (processor)", seconds),
     ]
     return "<h2>How it was made</h2>" + facts(rows)
 
