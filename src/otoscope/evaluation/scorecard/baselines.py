@@ -127,9 +127,10 @@ def _frozen(kind: str) -> Callable[[Recipe], Made]:
 
 def _random_weights(recipe: Recipe) -> Made:
     model = recipe.model.random_weights(recipe.seed)
-    name = f"random-weights-{_digest([model.weights_hash, recipe.corpus.audio_fingerprint, recipe.dictionary.site])}"
-    site = recipe.dictionary.site
-    store = harvest(model, recipe.corpus, [site], recipe.cache / name, progress=recipe.progress)
+    # One pass over the corpus serves the scorecards of all sites of the store.
+    made_from = [model.weights_hash, recipe.corpus.audio_fingerprint, recipe.store.sites]
+    folder = recipe.cache / f"random-weights-{_digest(made_from)}"
+    store = harvest(model, recipe.corpus, recipe.store.sites, folder, progress=recipe.progress)
     return Made(recipe.train(store, recipe.spec(), "random_weights", recipe.seed), store)
 
 
