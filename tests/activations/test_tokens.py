@@ -74,12 +74,12 @@ def test_batches_show_every_token_once_and_keep_sites_together(store: TokenStore
 
 def test_more_features_are_shared_than_when_tokens_are_mixed_up(store: TokenStore) -> None:
     def share(of: TokenStore) -> float:
-        made = train(of, Crosscoder(64, k=4), steps=250, batch_size=256, lr=1e-2, progress=False)
+        made = train(of, Crosscoder(24, k=2), steps=200, batch_size=128, lr=1e-2, progress=False)
         assert isinstance(made, CrosscoderDictionary)
         assert made.sites == (ENCODER, DECODER)
         return float((made.owners() < 0).float().mean())
 
-    assert share(store) > share(store.unpaired()) + 0.2
+    assert share(store) > share(store.unpaired()) + 0.15
 
 
 def test_the_control_keeps_rows_and_breaks_pairs(store: TokenStore) -> None:

@@ -23,6 +23,9 @@ from otoscope.dictionaries.training.learner import Batch, Scaling, TrainingPlan
 from otoscope.dictionaries.training.sparse_step import SparseLearner, SparseSpec
 from otoscope.errors import InputError
 
+TAPER = 0.3
+"""By how much every frame further from its middle is smaller in an initial atom."""
+
 
 @trainable
 @dataclass(frozen=True)
@@ -181,6 +184,9 @@ class MultiFrameLearner(SparseLearner):
     def __init__(self, spec: MultiFrame, plan: TrainingPlan) -> None:
         d = plan.d_in
         super().__init__(spec, replace(plan, d_in=spec.width * d, d_out=spec.width * d, start=None))
+        for name in ("encoder", "decoder"):
+            rows = self.parameters[name].view(-1, spec.width, d) * tapered(spec.width).to(plan.device)
+            self.parameters[name] = torch.nn.functional.normalize(rows.flatten(1), dim=1)
         bias = self.parameters["decoder_bias"]
         self.parameters["decoder_bias"] = bias.new_zeros(d) if plan.start is None else plan.start.to(bias).clone()
         self.plan = plan
@@ -238,6 +244,15 @@ class MultiFrameLearner(SparseLearner):
             sites=sites,
             name=name,
         )
+
+
+def tapered(width: int) -> Tensor:
+    """Return the size `[w, 1]` at which each frame of an atom starts: small away from the middle.
+
+    Atoms that start as single frames and grow fit speech sooner than atoms that start as noise over all frames.
+    """
+    lags = torch.arange(width) - reach(width)[0]
+    return (TAPER ** lags.abs())[:, None]
 
 
 def reach(width: int) -> tuple[int, int]:
