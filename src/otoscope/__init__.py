@@ -24,6 +24,7 @@ _HOME = {
     "harvest": "otoscope.activations",
     "ActivationStore": "otoscope.activations",
     "stream": "otoscope.activations",
+    "token_activations": "otoscope.activations",
     # dictionaries
     "Dictionary": "otoscope.dictionaries",
     "SparseCode": "otoscope.dictionaries",
@@ -36,6 +37,9 @@ _HOME = {
     "BatchTopK": "otoscope.dictionaries",
     "Matryoshka": "otoscope.dictionaries",
     "Temporal": "otoscope.dictionaries",
+    "MultiFrame": "otoscope.dictionaries",
+    "Transcoder": "otoscope.dictionaries",
+    "Crosscoder": "otoscope.dictionaries",
     "L1": "otoscope.dictionaries",
     "JumpReLU": "otoscope.dictionaries",
     "Gated": "otoscope.dictionaries",
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from otoscope.activations import ActivationStore as ActivationStore
     from otoscope.activations import harvest as harvest
     from otoscope.activations import stream as stream
+    from otoscope.activations import token_activations as token_activations
     from otoscope.atlas import Atlas as Atlas
     from otoscope.atlas import build_atlas as build_atlas
     from otoscope.audio import Clip as Clip
@@ -77,11 +82,13 @@ if TYPE_CHECKING:
     from otoscope.dictionaries import L1 as L1
     from otoscope.dictionaries import PCA as PCA
     from otoscope.dictionaries import BatchTopK as BatchTopK
+    from otoscope.dictionaries import Crosscoder as Crosscoder
     from otoscope.dictionaries import Dictionary as Dictionary
     from otoscope.dictionaries import FrozenDecoder as FrozenDecoder
     from otoscope.dictionaries import Gated as Gated
     from otoscope.dictionaries import JumpReLU as JumpReLU
     from otoscope.dictionaries import Matryoshka as Matryoshka
+    from otoscope.dictionaries import MultiFrame as MultiFrame
     from otoscope.dictionaries import Neurons as Neurons
     from otoscope.dictionaries import RandomBasis as RandomBasis
     from otoscope.dictionaries import Settings as Settings
@@ -90,6 +97,7 @@ if TYPE_CHECKING:
     from otoscope.dictionaries import Temporal as Temporal
     from otoscope.dictionaries import TopK as TopK
     from otoscope.dictionaries import TrainingRun as TrainingRun
+    from otoscope.dictionaries import Transcoder as Transcoder
     from otoscope.dictionaries import load_dictionary as load_dictionary
     from otoscope.dictionaries import pull as pull
     from otoscope.dictionaries import push as push

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from otoscope.dictionaries.architectures.batch_topk import BatchTopK
+from otoscope.dictionaries.architectures.crosscoder import Crosscoder, CrosscoderDictionary
 from otoscope.dictionaries.architectures.gated import Gated, GatedDictionary
 from otoscope.dictionaries.architectures.jumprelu import JumpReLU
 from otoscope.dictionaries.architectures.l1 import L1
 from otoscope.dictionaries.architectures.matryoshka import Matryoshka
+from otoscope.dictionaries.architectures.multi_frame import MultiFrame, MultiFrameDictionary
 from otoscope.dictionaries.architectures.temporal import Temporal
 from otoscope.dictionaries.architectures.topk import TopK, TopKDictionary
+from otoscope.dictionaries.architectures.transcoder import TopKTranscoder, Transcoder
 from otoscope.dictionaries.baselines.frozen_decoder import FrozenDecoder, SoftFrozenDecoder
 from otoscope.dictionaries.baselines.neurons import Neurons
 from otoscope.dictionaries.baselines.pca import PCA
@@ -26,6 +29,8 @@ __all__ = [
     "L1",
     "PCA",
     "BatchTopK",
+    "Crosscoder",
+    "CrosscoderDictionary",
     "Dictionary",
     "Feature",
     "FrozenDecoder",
@@ -33,6 +38,8 @@ __all__ = [
     "GatedDictionary",
     "JumpReLU",
     "Matryoshka",
+    "MultiFrame",
+    "MultiFrameDictionary",
     "Neurons",
     "RandomBasis",
     "ReluDictionary",
@@ -43,7 +50,9 @@ __all__ = [
     "ThresholdDictionary",
     "TopK",
     "TopKDictionary",
+    "TopKTranscoder",
     "TrainingRun",
+    "Transcoder",
     "load_dictionary",
     "pull",
     "push",
