@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from otoscope.dictionaries.kernels.dispatch import can_compile
 from otoscope.dictionaries.training.learner import Batch, Learner
+
+if TYPE_CHECKING:
+    from otoscope.dictionaries.kernels.adam import Rates
 
 CLIP_NORM = 1.0
 _TINY = 1e-12
@@ -17,7 +21,8 @@ _TINY = 1e-12
 class Optimiser:
     """Adam (Kingma and Ba 2015) or RAdam (Liu et al. 2020) on a learner's parameters, unit rows kept.
 
-    A gradient longer than `clip_norm` is shortened to it; None: never.
+    A gradient longer than `clip_norm` is shortened to it; None: never. float32 parameters on the CPU are updated by a
+    compiled kernel, all others by torch's own optimisers, whose state both share.
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class Optimiser:
         kind: Literal["adam", "radam"] = "adam",
     ) -> None:
         self.learner, self.clip_norm = learner, clip_norm
+        self.betas, self.eps, self.kind = betas, eps, kind
         parameters = list(learner.parameters.values())
         self.adam: torch.optim.Optimizer
         if kind == "radam":
@@ -41,6 +47,17 @@ class Optimiser:
     def step(self, batch: Batch, step: int, lr: float) -> dict[str, Tensor]:
         """Learn from one batch; return its metrics."""
         gradients, metrics = self.learner.gradients(batch, step)
+        parameters = self.learner.parameters
+        flat = all(parameter.is_contiguous() for parameter in parameters.values())
+        if flat and can_compile(*parameters.values(), *gradients.values()):
+            self._update_compiled(gradients, lr)
+        else:
+            self._update(gradients, lr)
+        self._forget(self.learner.after_step(batch, step))
+        return metrics
+
+    def _update(self, gradients: dict[str, Tensor], lr: float) -> None:
+        """Change all parameters by their gradients, in plain torch."""
         parameters = self.learner.parameters
         for name in self.learner.unit_rows:
             rows, gradient = parameters[name], gradients[name]
@@ -55,8 +72,43 @@ class Optimiser:
         for name in self.learner.unit_rows:
             rows = parameters[name]
             rows /= rows.norm(dim=1, keepdim=True).clamp_min(_TINY)
-        self._forget(self.learner.after_step(batch, step))
-        return metrics
+
+    def _update_compiled(self, gradients: dict[str, Tensor], lr: float) -> None:
+        """Do what `_update` does in two passes over memory."""
+        from otoscope.dictionaries.kernels.adam import gradient_squares, update_rows
+
+        unit = {name: name in self.learner.unit_rows for name in self.learner.parameters}
+        rows = {name: _as_rows(parameter) for name, parameter in self.learner.parameters.items()}
+        by_row = {name: _as_rows(gradients[name]) for name in rows}
+        found = {name: gradient_squares(by_row[name], rows[name], unit=unit[name]) for name in rows}
+        scale = 1.0
+        if self.clip_norm is not None:
+            norm = sum(float(squares.double().sum()) for squares, _ in found.values()) ** 0.5
+            scale = min(self.clip_norm / (norm + 1e-6), 1.0)
+        for name, parameter in self.learner.parameters.items():
+            state = self.adam.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            state["step"] += 1
+            moments = _as_rows(state["exp_avg"]), _as_rows(state["exp_avg_sq"])
+            rates = self._rates(int(state["step"]), lr)
+            update_rows(rows[name], by_row[name], *moments, found[name][1], scale, rates, unit=unit[name])
+
+    def _rates(self, count: int, lr: float) -> Rates:
+        """Return the sizes of update number `count`, from 1, with the moments' bias towards 0 corrected."""
+        from otoscope.dictionaries.kernels.adam import Rates
+
+        decay, decay_square = self.betas
+        left, left_square = 1 - decay**count, 1 - decay_square**count
+        if self.kind == "adam":
+            return Rates(decay, decay_square, lr * left_square**0.5 / left, self.eps * left_square**0.5)
+        longest = 2 / (1 - decay_square) - 1  # rho of Liu et al. 2020, algorithm 2
+        length = longest - 2 * count * decay_square**count / left_square
+        if length <= 5:
+            return Rates(decay, decay_square, lr / left, 0.0, plain=True)
+        rectified = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5
+        return Rates(decay, decay_square, lr * rectified * left_square**0.5 / left, self.eps)
 
     def _forget(self, names: tuple[str, ...]) -> None:
         """Clear the moments of rows that the learner rewrote."""
@@ -85,3 +137,8 @@ class Optimiser:
                 for key, value in tensors.items()
                 if key.startswith(prefix)
             }
+
+
+def _as_rows(tensor: Tensor) -> Tensor:
+    """Return a contiguous matrix `[r, d]` of the same numbers; a vector is one row."""
+    return tensor.contiguous().reshape(len(tensor) if tensor.ndim > 1 else 1, -1)
