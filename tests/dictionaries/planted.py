@@ -34,6 +34,49 @@ def planted(t: int, d: int, n: int, k: int, *, seed: int = 0, noise: float = 0.0
     return Planted(x, directions, code)
 
 
+def correlated(t: int, d: int, n: int, k: int, *, correlation: float = 0.5, group: int = 4, seed: int = 0) -> Planted:
+    """Like `planted`, but the features of a group tend to be active in the same frames."""
+    generator = torch.Generator().manual_seed(seed + FAR_FROM_LEARNERS)
+    directions = torch.nn.functional.normalize(torch.randn(n, d, generator=generator), dim=1)
+    shared = torch.randn(t, n // group, generator=generator).repeat_interleave(group, dim=1)
+    drawn = correlation**0.5 * shared + (1 - correlation) ** 0.5 * torch.randn(t, n, generator=generator)
+    strengths = torch.rand(t, k, generator=generator) + 0.5
+    code = torch.zeros(t, n).scatter_(1, drawn.topk(k, dim=1).indices, strengths)
+    return Planted(code @ directions, directions, code)
+
+
+def hierarchical(
+    t: int, d: int, parents: int, children: int, k: int, *, with_child: float = 0.4, seed: int = 0
+) -> Planted:
+    """Draw `k` parents for each frame, each `with_child` probability joined by one of its own `children`.
+
+    The first `parents` directions are those of the parents; a child is never active without its parent.
+    """
+    generator = torch.Generator().manual_seed(seed + FAR_FROM_LEARNERS)
+    n = parents * (1 + children)
+    directions = torch.nn.functional.normalize(torch.randn(n, d, generator=generator), dim=1)
+    chosen = torch.rand(t, parents, generator=generator).topk(k, dim=1).indices
+    code = torch.zeros(t, n).scatter_(1, chosen, torch.rand(t, k, generator=generator) + 0.5)
+    child = parents + chosen * children + torch.randint(children, (t, k), generator=generator)
+    joined = torch.rand(t, k, generator=generator) < with_child
+    code.scatter_(1, child, (torch.rand(t, k, generator=generator) + 0.5) * joined)
+    return Planted(code @ directions, directions, code)
+
+
+def slow_and_fast(t: int, d: int, n: int, k: int, *, seed: int = 0) -> Planted:
+    """Draw `k` slow features for each pair of adjacent frames and `k` fast ones for each frame.
+
+    The first `n` directions are slow, the other `n` fast; both kinds are equally frequent and strong.
+    """
+    generator = torch.Generator().manual_seed(seed + FAR_FROM_LEARNERS)
+    directions = torch.nn.functional.normalize(torch.randn(2 * n, d, generator=generator), dim=1)
+    slow = torch.rand(t // 2, n, generator=generator).topk(k, dim=1).indices.repeat_interleave(2, dim=0)
+    fast = torch.rand(t, n, generator=generator).topk(k, dim=1).indices + n
+    strengths = torch.rand(t, 2 * k, generator=generator) + 0.5
+    code = torch.zeros(t, 2 * n).scatter_(1, torch.cat([slow, fast], dim=1), strengths)
+    return Planted(code @ directions, directions, code)
+
+
 def learn(
     spec: Spec, x: Tensor, y: Tensor | None = None, *, steps: int, lr: float, batch_size: int = 512, seed: int = 0
 ) -> Learner:
@@ -59,6 +102,12 @@ def unscaled(d_in: int, d_out: int | None = None) -> Scaling:
     """Return the scaling of data that was trained on as it is."""
     ones = [torch.ones(d, dtype=torch.float64) for d in (d_in, d_out or d_in)]
     return Scaling(0 * ones[0], ones[0], 0 * ones[1], ones[1])
+
+
+def nearest_feature(found: Tensor, truth: Tensor) -> Tensor:
+    """Return for each true direction which found one is nearest to it."""
+    unit = torch.nn.functional.normalize
+    return (unit(truth, dim=1) @ unit(found, dim=1).T).argmax(dim=1)
 
 
 def mean_max_cosine(found: Tensor, truth: Tensor) -> float:

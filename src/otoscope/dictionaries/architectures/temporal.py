@@ -25,14 +25,14 @@ _TINY = 1e-8
 @trainable
 @dataclass(frozen=True)
 class Temporal(Matryoshka):
-    """A temporal sparse autoencoder to be trained; other than the authors, both frames of a pair are rebuilt."""
+    """A temporal sparse autoencoder to be trained. Both frames of a pair are rebuilt (the authors rebuild one)."""
 
     groups: tuple[float, ...] = (0.2, 0.8)
     """Share of the features in each group; the first group holds the high-level features."""
     contrast: float = 0.1
     """Weight of the contrastive loss beside the reconstruction loss; 0 switches it off."""
-    temperature: float = 1.0
-    """What cosines are divided by before they compete; smaller: harder to satisfy."""
+    temperature: float = 0.1
+    """What cosines are divided by before they compete; the paper's 1 has little effect at this weight."""
 
     kind: ClassVar[str] = "temporal"
 
