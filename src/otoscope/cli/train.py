@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otoscope.cli.options import CorpusOption, DeviceOption, JsonOption, SitesOption, WorkspaceOption, open_workspace
-from otoscope.cli.terminal import number, out, print_json, share
+from otoscope.cli.terminal import err, number, out, print_json, share
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def run(
     folder = open_workspace(workspace)
     source, store, names = _source(folder, store, stream, corpus, sites or (), chosen, device)
     plan = _plan(chosen, kind or "topk", given or {}, names, name)
+    if chosen is not None and chosen.model not in ("", source.meta["model"]):
+        err().print(f"The settings were made for {chosen.model}; this is {source.meta['model']}.", soft_wrap=True)
     from otoscope.workspace import dictionary_figures, held_out_split, train_stage
 
     held = held_out_split(folder, str(source.meta["corpus"]))
@@ -158,9 +160,17 @@ def _sites(folder: Workspace, asked: Sequence[str], chosen: TrainingConfig | Non
     """Return the sites to read: those asked for, those of the config, or all of the store if that leaves no choice."""
     if asked:
         return [str(folder.model().site(site)) for site in asked]
-    if chosen is not None and chosen.sites and (not known or set(chosen.sites) <= set(known)):
+    if chosen is not None and chosen.sites:
+        missing = [site for site in chosen.sites if known and site not in known]
+        if missing:
+            has = ", ".join(known)
+            raise InputError(
+                f"The settings read {missing[0]}, which the store does not have ({has}); choose with --site."
+            )
         return list(chosen.sites)
-    if chosen is not None and chosen.spec_class.reads == "several" and known:
+    if not known:
+        raise InputError("Say which site to read with --site; `otoscope sites` lists them.")
+    if chosen is not None and chosen.spec_class.reads == "several":
         return list(known)
     return [only([str(site) for site in known], "site", "--site")]
 
@@ -230,6 +240,5 @@ def only(names: list[str], noun: str, option: str) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        how = f"name it with {option}" if noun == "site" else "`otoscope harvest` makes one"
-        raise InputError(f"The workspace has no {noun} yet; {how}.")
+        raise InputError(f"The workspace has no {noun} yet; `otoscope harvest` makes one.")
     raise InputError(f"There are several {noun}s ({', '.join(names)}); choose one with {option}.")

@@ -63,7 +63,7 @@ def read_fields(cls: type, values: Mapping[str, object], where: str) -> dict[str
     known = fields_of(cls)
     for name in values:
         if name not in known:
-            hint = nearest(name, known) or f"; it has {', '.join(known)}"
+            hint = nearest(name, known) or f"; it has {', '.join(known)}."
             raise InputError(f"There is no setting {name!r} in {where}{hint}")
     return {name: known[name].read(value) for name, value in values.items()}
 
