@@ -7,11 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH_INDEX ?=
+INTEROP := .venv-interop
 DEMO ?=
 TESTS ?= tests
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(8, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()))")
 
-.PHONY: help demo test lint types web-check format bench pocket clean
+.PHONY: help demo test interop lint types web-check format bench pocket clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +22,9 @@ demo: $(VENV)/.installed ## set up, run the whole pipeline on the bundled model 
 
 test: $(VENV)/.installed-test ## set up and run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+
+interop: $(INTEROP)/.installed ## set up the peers (dictionary-learning, sparsify) apart, and exchange files with their own code
+	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest tests/interop
 
 lint: $(VENV)/.installed-test ## format, style and type checks of the Python code
 	$(BIN)/ruff format --check .
@@ -43,7 +47,7 @@ pocket: $(VENV)/.installed-pocket ## make the bundled model and corpus again (ab
 	$(BIN)/python -m recipes.pocket
 
 clean: ## remove everything that was made here, except recordings and workspaces
-	rm -rf $(VENV) build dist node_modules .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) build dist node_modules .pytest_cache .ruff_cache .mypy_cache .hypothesis src/*.egg-info
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -66,3 +70,13 @@ $(VENV)/.installed-test: pyproject.toml $(VENV)/.torch
 $(VENV)/.installed-pocket: pyproject.toml $(VENV)/.torch
 	$(PIP) --editable '.[pocket]'
 	@touch $@ $(VENV)/.installed
+
+# The peers lie on top of the test environment, which has nearly all that they import; it never sees them.
+$(INTEROP)/.installed: tests/interop/requirements.txt tests/interop/peers.txt $(VENV)/.installed-test
+	$(BIN)/python -m venv $(INTEROP)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(INTEROP)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/test-environment.pth"
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --requirement tests/interop/requirements.txt
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement tests/interop/peers.txt
+	@touch $@
