@@ -1,6 +1,6 @@
 """Compare dictionaries of one frame and of several on phones, at equal size and sparsity, on voices not trained on.
 
-    python benchmarks/speech_dictionaries.py [--quick] [--results FILE]
+    python benchmarks/speech_dictionaries.py [--quick] [--results FILE] [--work FOLDER]
 
 Dictionaries of pocket's middle layer learn from half of the voices of the mini corpus, on the same batches. For each
 phone the best feature and its threshold are chosen on those voices and scored on the others: F1 over frames, and over
@@ -216,7 +216,10 @@ def measure(folder: Path, *, steps: int, seeds: int) -> str:
     settings = Settings(steps=steps, batch_size=1024, lr=3e-3)
     named = [(name, spec, seed) for name, spec in SPECS.items() for seed in range(seeds)]
     named += [("without", WITHOUT_AUX, seed) for seed in range(seeds)]
-    runs = [TrainingRun(spec, SITE, seed=seed, lr=slower(spec, settings.lr or 0)) for _, spec, seed in named]
+    runs = [
+        TrainingRun(spec, SITE, seed=seed, lr=slower(spec, settings.lr or 0), to=folder / f"{spec.kind}-{number}")
+        for number, (_, spec, seed) in enumerate(named)
+    ]
     made = train_many(store, runs, settings=settings, clips=fit)
     scores: dict[str, list[Score]] = {}
     for (name, _, _), dictionary in zip(named, made, strict=True):
@@ -276,9 +279,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two seeds and few steps")
     parser.add_argument("--results", type=Path, default=RESULT, help="where to write the tables")
+    parser.add_argument("--work", type=Path, help="folder to keep store and dictionaries in, and to go on in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table = measure(Path(folder), steps=60 if options.quick else 500, seeds=2 if options.quick else SEEDS)
+        table = measure(
+            options.work or Path(folder), steps=60 if options.quick else 400, seeds=2 if options.quick else SEEDS
+        )
     print(table)
     options.results.parent.mkdir(exist_ok=True)
     options.results.write_text(table, encoding="utf-8")
