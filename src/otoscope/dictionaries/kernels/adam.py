@@ -85,6 +85,37 @@ def _squares(start: int, stop: int, gradients: Any, rows: Any, unit: bool, squar
 
 
 @jit
+def _learn(
+    row: Any, gradient: Any, mean: Any, square: Any, dot: Any, scale: Any, decay: Any, decay_square: Any
+) -> None:
+    one = np.float32(1)
+    for c in range(row.shape[0]):
+        rest = (gradient[c] - dot * row[c]) * scale
+        mean[c] += (rest - mean[c]) * (one - decay)
+        square[c] = square[c] * decay_square + rest * rest * (one - decay_square)
+
+
+@jit
+def _move(row: Any, mean: Any, square: Any, step: Any, eps: Any, plain: bool) -> None:
+    if plain:
+        for c in range(row.shape[0]):
+            row[c] -= step * mean[c]
+    else:
+        for c in range(row.shape[0]):
+            row[c] -= step * mean[c] / (np.sqrt(square[c]) + eps)
+
+
+@jit
+def _normalise(row: Any) -> None:
+    total = ZERO
+    for c in range(row.shape[0]):
+        total += row[c] * row[c]
+    length = max(np.sqrt(total), TINY)
+    for c in range(row.shape[0]):
+        row[c] /= length
+
+
+@jit
 def _update(
     start: int,
     stop: int,
@@ -101,24 +132,9 @@ def _update(
     plain: bool,
     unit: bool,
 ) -> None:
-    d = rows.shape[1]
-    one = np.float32(1)
     for r in range(start, stop):
-        row, gradient, mean, square, dot = rows[r], gradients[r], means[r], squares[r], along[r]
-        for c in range(d):
-            rest = (gradient[c] - dot * row[c]) * scale
-            mean[c] += (rest - mean[c]) * (one - decay)
-            square[c] = square[c] * decay_square + rest * rest * (one - decay_square)
-        if plain:
-            for c in range(d):
-                row[c] -= step * mean[c]
-        else:
-            for c in range(d):
-                row[c] -= step * mean[c] / (np.sqrt(square[c]) + eps)
+        row, mean, square = rows[r], means[r], squares[r]
+        _learn(row, gradients[r], mean, square, along[r], scale, decay, decay_square)
+        _move(row, mean, square, step, eps, plain)
         if unit:
-            total = ZERO
-            for c in range(d):
-                total += row[c] * row[c]
-            length = max(np.sqrt(total), TINY)
-            for c in range(d):
-                row[c] /= length
+            _normalise(row)

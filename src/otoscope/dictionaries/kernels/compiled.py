@@ -27,8 +27,11 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def jit(function: Kernel) -> Kernel:
-    """Compile at the first call and keep the machine code on disk; sums may be reordered, NaN is not expected."""
-    options = {"nogil": True, "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
+    """Compile at the first call and keep the machine code on disk; sums may be reordered, NaN is not expected.
+
+    Divisions are not checked for a divisor of 0, which would keep loops out of the vector registers.
+    """
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"nnan", "nsz", "reassoc", "contract"}}
     try:
         compiled: Kernel = numba.njit(**options, cache=True)(function)
     except RuntimeError:  # no folder to keep machine code in: compile in every process
