@@ -84,6 +84,8 @@ def test_gradients_equal_autograd_of_the_convolution(width: int, ragged: bool, d
     gradients, metrics = made.gradients(batch, 0)
     assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-5)
     assert (float(metrics["aux"]) > 0) == bool(dead)
+    if dead:
+        assert float(metrics["l0"]) == pytest.approx(K), "frames past the end of a clip do not count"
     for name, leaf in leaves.items():
         assert leaf.grad is not None
         assert gradients[name].shape == leaf.shape

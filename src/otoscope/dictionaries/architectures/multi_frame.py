@@ -206,7 +206,9 @@ class MultiFrameLearner(SparseLearner):
         self._rebuilt[:, : w - 1] = False
         self._rebuilt[:, size - w + 1 :] = False
         windows = unfolded(batch.x.view(-1, size, batch.x.shape[1]), w)
-        return super().gradients(Batch(windows, batch.y[self._rebuilt.flatten()]), step)
+        gradients, metrics = super().gradients(Batch(windows, batch.y[self._rebuilt.flatten()]), step)
+        metrics["l0"] = metrics["l0"] * len(windows) / self._has_code.sum().clamp_min(1)
+        return gradients, metrics
 
     def select(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Return the `k` strongest features of each window, none where its frame is past the end of a clip."""
