@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -76,13 +77,19 @@ def test_a_choice_of_clips_reads_only_their_frames(speech: Speech) -> None:
     ((span, x),) = chosen.blocks([SITE])
     assert (len(chosen), span) == (240, slice(0, 240))
     assert np.array_equal(x.numpy(), expected)
-    assert np.array_equal(chosen.rows([SITE], np.array([200, 3, 3])), expected[[200, 3, 3]])
+
+
+def test_rows_come_in_the_order_asked_for_wherever_they_lie(speech: Speech, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[LabelledFrames.__module__], "BLOCK_FRAMES", 200)
+    wanted = np.array([4100, 3, 250, 3, 4099])
+    assert np.array_equal(speech.frames.rows([SITE], wanted), speech.store.read(SITE)[wanted])
 
 
 def test_only_positive_entries_are_active_and_the_strongest_come_first(speech: Speech) -> None:
     oracle = speech.oracle()
     code = speech.frames.code(oracle)
     assert (code.toarray() > 0.02).tolist() == (speech.code > 0).tolist()
+    assert code.nnz == (speech.code > 0).sum(), "the entries that TopK fills up with are none"
     block = speech.frames.by_feature(oracle)
     for feature in range(N):
         own = slice(block.indptr[feature], block.indptr[feature + 1])
