@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(
     dictionaries: Annotated[
-        list[str] | None, typer.Argument(help="Dictionaries of the workspace (default: the only one).", metavar="NAME…")
+        list[str] | None, typer.Argument(help="Dictionaries of the workspace (default: the only one).", metavar="NAME")
     ] = None,
     full: Annotated[
         bool,
@@ -60,13 +60,11 @@ def run(
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
-    """Measure a dictionary beside its baselines.
+    """Measure a dictionary, on voices that it was not trained on, beside the baselines that it has to beat.
 
-    On voices it was not trained on: reconstruction, probes, coverage, PNMI, single features, and what the model still
-    writes when the reconstruction takes the place of the activations (WER, cross-entropy).
+    Reconstruction, probes, coverage, PNMI, single features, absorption, and WER with the reconstruction spliced in.
 
-    Makes scorecard.html, .json and .parquet in the workspace. Run it again after an interruption: finished parts are
-    kept.
+    Makes scorecard.html, .json and .parquet. Run it again after an interruption: what was measured is kept.
     """
     folder = open_workspace(workspace)
     names = list(dict.fromkeys(dictionaries or [_only(folder.names("dictionaries"))]))

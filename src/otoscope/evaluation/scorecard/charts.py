@@ -36,6 +36,8 @@ class Point:
     low: float = math.nan
     high: float = math.nan
     label: str = ""
+    hollow: bool = False
+    """Drawn as a ring: what the others are held against."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,11 @@ def scatter(series: Sequence[Series], *, title: str, x_title: str, y_title: str)
             x, y = across(point.x), vertical(point.y)
             parts += _mark(x, point, vertical, style)
             end = x > WIDTH - 130
-            label = _short(point.label or each.name, 22)
-            parts.append(
-                f'<text class="label {style}" x="{x + (-8 if end else 8):.1f}" y="{y - 6:.1f}" '
-                f'text-anchor="{"end" if end else "start"}">{escape(label)}</text>'
-            )
+            if point.label:
+                parts.append(
+                    f'<text class="label {style}" x="{x + (-8 if end else 8):.1f}" y="{y - 6:.1f}" '
+                    f'text-anchor="{"end" if end else "start"}">{escape(_short(point.label, 22))}</text>'
+                )
     return _svg(parts, height, title)
 
 
@@ -197,7 +199,8 @@ def _mark(x: float, point: Point, vertical: _Scale, style: str) -> list[str]:
     if math.isfinite(point.low):
         low, high = vertical(point.low), vertical(point.high)
         parts.append(f'<line class="bar {style}" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
-    return [*parts, f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>']
+    kind = "ring" if point.hollow else "dot"
+    return [*parts, f'<circle class="{kind} {style}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>']
 
 
 def series_style(number: int) -> str:

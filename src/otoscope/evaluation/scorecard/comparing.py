@@ -31,7 +31,7 @@ def comparison(cards: Sequence[Scorecard]) -> str:
     names = [card.name for card in cards]
     parts = [
         f"<h1>{escape(' · '.join(names))}</h1>",
-        f'<p class="soft">{len(cards)} dictionaries; each with those of its baselines that are about as sparse.</p>',
+        f'<p class="soft">{len(cards)} dictionaries; rings: those of their baselines that are about as sparse.</p>',
         *_warnings(cards),
         grid([_frontier(cards, name, title) for name, title in FRONTIERS.items()]),
         "<h2>Side by side</h2>",
@@ -61,7 +61,7 @@ def _warnings(cards: Sequence[Scorecard]) -> list[str]:
 def _frontier(cards: Sequence[Scorecard], name: str, title: str) -> str:
     series, key = [], []
     for number, card in enumerate(cards):
-        own = _points(card, name)
+        own = _points(card, name, few=len(cards) < 3)
         if own:
             series.append(Series(card.name, own, series_style(number)))
             key.append((series_style(number), card.name))
@@ -73,8 +73,8 @@ def _frontier(cards: Sequence[Scorecard], name: str, title: str) -> str:
     return framed(svg, title, caption, legend(key))
 
 
-def _points(card: Scorecard, name: str) -> tuple[Point, ...]:
-    """A dictionary and those of its baselines that are as sparse as it or sparser."""
+def _points(card: Scorecard, name: str, *, few: bool) -> tuple[Point, ...]:
+    """A dictionary and those of its baselines that are about as sparse; the latter are named where few are shown."""
     points = []
     for subject in card.subjects:
         y, x = _plain(card, name, subject.role), _plain(card, L0, subject.role)
@@ -83,8 +83,8 @@ def _points(card: Scorecard, name: str) -> tuple[Point, ...]:
         mine = subject.role == TRAINED
         own = _plain(card, L0, TRAINED)
         if mine or (own is not None and x.value <= 2 * own.value):
-            label = card.name if mine else subject.name
-            points.append(Point(x.value, y.value, y.low, y.high, label))
+            label = card.name if mine else subject.name if few else ""
+            points.append(Point(x.value, y.value, y.low, y.high, label, hollow=not mine))
     return tuple(points)
 
 

@@ -11,10 +11,10 @@ from otoscope.evaluation.scorecard.charts import figure
 
 _STYLE = """
 :root{color-scheme:light dark;--ground:#fbfbf9;--card:#fff;--ink:#1d2327;--soft:#5b666e;--line:#dfe3e2;
---mine:#b4380f;--other:#5d6b75;--s0:#1769aa;--s1:#6a51a3;--s2:#00796b;--s3:#9a6700;--s4:#ad1a6b;--s5:#4d7c0f;
+--mine:#b4380f;--other:#5d6b75;--s0:#8a6100;--s1:#6a51a3;--s2:#00796b;--s3:#1769aa;--s4:#ad1a6b;--s5:#4d7c0f;
 --s6:#475569;--s7:#0e7490}
 @media (prefers-color-scheme:dark){:root{--ground:#14181b;--card:#1c2226;--ink:#e7ecee;--soft:#9aa7af;--line:#333c42;
---mine:#ff9466;--other:#93a3ae;--s0:#6cb4ee;--s1:#b9a5ea;--s2:#4ec9b8;--s3:#e0b050;--s4:#f28ac2;--s5:#a5cf5c;
+--mine:#ff9466;--other:#93a3ae;--s0:#e0b050;--s1:#b9a5ea;--s2:#4ec9b8;--s3:#6cb4ee;--s4:#f28ac2;--s5:#a5cf5c;
 --s6:#b6c2cf;--s7:#5fd0e6}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -24,7 +24,7 @@ h2{font-size:1.2rem;margin:36px 0 2px}
 h3{font-size:.95rem;margin:0 0 8px;font-weight:600}
 p{margin:0 0 10px;max-width:75ch}
 .soft,figcaption{color:var(--soft)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:18px 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:18px 0}
 .tile,figure{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;margin:0}
 .tile b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums;line-height:1.25}
 .tile span{display:block;color:var(--soft);font-size:.85rem;line-height:1.35}
@@ -38,6 +38,7 @@ svg .label.mine,svg .value.mine{fill:var(--mine);font-weight:600}
 svg .bar,svg .path,svg .level{fill:none;stroke-width:2}
 svg .bar{stroke-width:2.5;stroke-opacity:.6}
 svg .level{stroke-dasharray:5 4}
+svg .ring{fill:var(--card);stroke-width:1.5}
 svg .dot{stroke:var(--card);stroke-width:1}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;margin:12px 0}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
@@ -61,7 +62,7 @@ _COLOURS = ("mine", "other", *(f"s{number}" for number in range(8)))
 def page(title: str, body: str) -> str:
     """Return a whole page."""
     colours = "".join(
-        f"svg .{name}.bar,svg .{name}.path,svg .{name}.level{{stroke:var(--{name})}}"
+        f"svg .{name}.bar,svg .{name}.path,svg .{name}.level,svg .{name}.ring{{stroke:var(--{name})}}"
         f"svg .{name}.dot{{fill:var(--{name})}}.key .{name}{{background:var(--{name})}}"
         for name in _COLOURS
     )
@@ -122,7 +123,7 @@ def cell(measure: Measure | None, *, percent: bool = False) -> str:
         return "–"
     show = as_percent if percent else figure
     interval = ""
-    if math.isfinite(measure.low):
+    if math.isfinite(measure.low) and show(measure.low) != show(measure.high):
         interval = f"<small>{escape(show(measure.low))} … {escape(show(measure.high))}</small>"
     return f"{escape(show(measure.value))}{interval}"
 
