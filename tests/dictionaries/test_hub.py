@@ -146,7 +146,7 @@ def test_foreign_files_are_pulled_and_code_is_not(at: Address, tmp_path: Path) -
     }
     dictionary = pull("lab/old", "checkpoints/bestval.pth", site="encoder.2.resid_post", endpoint=at)
     assert dictionary.metadata["imported"]["format"] == "er537"
-    pull("lab/old", site="encoder.2.resid_post", endpoint=at)
+    assert pull("lab/old", site="encoder.2.resid_post", endpoint=at).name == "old"
     assert not [line for line in at.hub.sent if line.endswith((".py", ".pkl"))]
 
 

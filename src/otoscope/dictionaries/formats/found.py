@@ -22,6 +22,8 @@ _CONFIGS = ("cfg.json", "config.json")
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 _PREFERRED = ("ae.pt", "bestval.pth", "sae_final.pt", "final.pt")
 """Files of a training run that hold the dictionary rather than a step on the way there."""
+GENERIC = {"ae", "bestval", "sae_final", "final", "sae", "sae_weights", "checkpoints"}
+"""Names of files and folders that every run has."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ class Found:
 
     @property
     def name(self) -> str:
-        """How the dictionary is called: like its folder, or its file where that says more."""
-        stem = self.path.stem if self.path.is_file() else self.path.resolve().name
-        return self.folder.resolve().name if stem in ("ae", "sae", "bestval", "final") else stem
+        """How the dictionary is called: like its file or folder, or what they lie in where those names say nothing."""
+        place = self.path.resolve()
+        stems = [place.stem if self.path.is_file() else place.name, *(parent.name for parent in place.parents)]
+        return next((stem for stem in stems if stem and stem not in GENERIC), "dictionary")
 
     @cached_property
     def held(self) -> Any:

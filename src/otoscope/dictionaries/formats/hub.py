@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otoscope.dictionaries.formats.found import GENERIC
 from otoscope.dictionaries.formats.model_card import model_card, read_scorecard
 from otoscope.dictionaries.formats.opening import load_dictionary
 from otoscope.dictionaries.formats.saelens import ARCHITECTURES, export, save_dictionary
@@ -108,7 +109,7 @@ def pull(
     if not place.exists():
         raise InputError(f"The repository {repo!r} has no dictionary at {path!r}.")
     dictionary = load_dictionary(place, format, **given)
-    if path is None and place == folder:
+    if path is None and (place == folder or place.name in GENERIC):
         dictionary.name = repo.rpartition("/")[2]
     dictionary.metadata["hub"] = {"repo": repo, "path": path, "revision": folder.name}
     return dictionary
