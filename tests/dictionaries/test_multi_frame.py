@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from otoscope.atlas import build_atlas
 from otoscope.dictionaries import load_dictionary
 from otoscope.dictionaries.architectures.multi_frame import MultiFrame, MultiFrameDictionary, overlapped, unfolded
 from otoscope.dictionaries.training.learner import Batch, Learner, Scaling, TrainingPlan
@@ -182,3 +183,29 @@ def test_clips_shorter_than_an_atom_are_rebuilt(frames: int) -> None:
 def test_impossible_settings_are_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         MultiFrame(N, k=K, **settings)
+
+
+def test_an_atlas_is_made_clip_by_clip(pocket, mini, tmp_path: Path) -> None:
+    site, d = "encoder.2.resid_post", 128
+    generator = torch.Generator().manual_seed(3)
+    rows = F.normalize(torch.randn(N, 5 * d, generator=generator), dim=1)
+    dictionary = MultiFrameDictionary(
+        encoder=rows,
+        encoder_bias=torch.zeros(N),
+        decoder=rows,
+        decoder_bias=torch.zeros(d),
+        input_mean=torch.zeros(d),
+        width=5,
+        k=K,
+        site=site,
+    )
+    clips = mini[:4]
+    atlas = build_atlas(pocket, dictionary, clips, tmp_path / "atlas", progress=False)
+    codes = [dictionary.encode(pocket.run(clip, [site])[site]).dense() for clip in clips]
+    apart, together = (
+        torch.cat(codes),
+        dictionary.encode(torch.cat([pocket.run(c, [site])[site] for c in clips])).dense(),
+    )
+    density = torch.from_numpy(atlas.features["density"].to_numpy(copy=True)).float()
+    assert torch.allclose(density, (apart > 0).float().mean(dim=0), atol=1e-6)
+    assert not torch.allclose(density, (together > 0).float().mean(dim=0), atol=1e-6)

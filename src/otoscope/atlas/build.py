@@ -29,7 +29,7 @@ from otoscope.atlas.postings import Entries, PostingsWriter, strongest
 from otoscope.atlas.streams import FrameStream, frame_stream
 from otoscope.atlas.tables import write_tables
 from otoscope.audio import Corpus
-from otoscope.dictionaries import Dictionary
+from otoscope.dictionaries import Dictionary, SparseCode
 from otoscope.errors import InputError
 from otoscope.evaluation.by_feature import Block, rank_entries
 from otoscope.evaluation.label_sets import label_sets, split_clips
@@ -111,8 +111,9 @@ def _invert(
         for index, (_, frames) in enumerate(stream.clips(corpus, inversion.n_clips), start=inversion.n_clips):
             pending.append(frames)
             if index == last or sum(map(len, pending)) >= CHUNK_FRAMES:
+                apart = pending if dictionary.context else [np.concatenate(pending)]
                 with torch.inference_mode():
-                    code = dictionary.encode(torch.from_numpy(np.concatenate(pending)))
+                    code = SparseCode.joined([dictionary.encode(torch.from_numpy(frames)) for frames in apart])
                 inversion.append(code, [len(each) for each in pending])
                 advance(len(pending))
                 pending = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,6 +70,19 @@ class SparseCode:
         """Return all strengths as `[t, n_features]`, zeros included."""
         full = self.values.new_zeros(len(self), self.n_features)
         return full.scatter_add_(1, self.indices.long(), self.values)
+
+    @classmethod
+    def joined(cls, codes: Sequence[SparseCode]) -> SparseCode:
+        """Return the code of the frames of all `codes` (of one dictionary), one after another."""
+        widest = max(code.values.shape[1] for code in codes)
+        padded = [
+            [torch.nn.functional.pad(part, (0, widest - part.shape[1])) for part in (code.values, code.indices)]
+            for code in codes
+        ]
+        values, indices = (torch.cat(parts) for parts in zip(*padded, strict=True))
+        kept = [[code.scale for code in codes], [code.shift for code in codes]]
+        scale, shift = (torch.cat([p for p in parts if p is not None]) if None not in parts else None for parts in kept)
+        return cls(values, indices, codes[0].n_features, scale, shift)
 
     def __getitem__(self, frames: slice) -> SparseCode:
         """Return the code of a range of frames."""

@@ -254,8 +254,9 @@ class State:
         values = np.zeros(dictionary.n_features, np.float32)
         times = np.zeros(dictionary.n_features, np.float32)
         with self.model_calls, torch.inference_mode():
-            for start in range(0, len(h), 4096):
-                code = dictionary.encode(h[start : start + 4096])
+            size = len(h) if dictionary.context else 4096
+            for start in range(0, len(h), max(size, 1)):
+                code = dictionary.encode(h[start : start + size])
                 active, index = code.values.float().numpy(), code.indices.numpy()
                 frames = np.broadcast_to(np.arange(start, start + len(active))[:, None], active.shape).ravel()
                 order = np.argsort(active, axis=None, kind="stable")
