@@ -149,6 +149,33 @@ def test_frames_are_classed_for_reconstruction_by_what_they_are() -> None:
     assert named[16:] == ["sound"] * 16 + ["silence"] * 16 + ["unlabelled"] * 16
 
 
+def test_moved_labels_stay_in_their_clip_and_keep_their_numbers_but_not_their_places(speech: Speech) -> None:
+    labels = speech.frames.label_set("phone")
+    moved = speech.frames.moved(labels, seed=1)
+    for clip in range(len(speech.frames.clips)):
+        own = speech.frames.clip_of_frame == clip
+        assert sorted(moved[own]) == sorted(labels.frame_class[own])
+    known = labels.frame_class >= 0
+    assert (moved[known] == labels.frame_class[known]).mean() < 0.2
+    assert (moved[~known] == -1).all()
+
+
+def test_labels_of_whole_clips_are_moved_to_other_clips() -> None:
+    clips = [
+        Clip.from_samples(
+            np.zeros(10 * 320, np.float32), 16000, clip_id=f"s{i}", attributes={"sound_class": ("rain", "bell")[i % 2]}
+        )
+        for i in range(40)
+    ]
+    store = MemoryStore({SITE: np.zeros((400, 4), np.float32)}, {c.clip_id: (10 * i, 10) for i, c in enumerate(clips)})
+    frames = LabelledFrames.of(store, Corpus("sounds", clips))
+    labels = frames.label_set("sound_class")
+    moved = frames.moved(labels, seed=0).reshape(40, 10)
+    assert (moved == moved[:, :1]).all()
+    assert 0.2 < (moved[:, 0] == labels.frame_class[::10]).mean() < 0.8
+    assert np.bincount(moved.ravel()).tolist() == np.bincount(labels.frame_class).tolist()
+
+
 def test_missing_clips_and_labels_are_named(speech: Speech) -> None:
     unknown = Corpus("more", [*speech.corpus, Clip.from_samples(np.zeros(320, np.float32), 16000, clip_id="new")])
     with pytest.raises(InputError, match="lacks 1 of 41 clips \\(first: 'new'\\)"):

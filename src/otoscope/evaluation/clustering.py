@@ -7,7 +7,6 @@ import numpy as np
 from otoscope.dictionaries import Dictionary
 from otoscope.evaluation.frames import FIT, TEST, Floats, Ints, LabelledFrames
 from otoscope.evaluation.measure import Measure
-from otoscope.evaluation.selectivity import circular_shift
 
 N_SHIFTED = 10
 MAX_GROUPS = 100
@@ -30,10 +29,7 @@ def pnmi(dictionary: Dictionary, frames: LabelledFrames, kind: str = "phone", *,
     """
     at, classes = frames.named(kind, TEST)
     labels = frames.label_set(kind)
-    named = (labels.frame_class >= 0) & (labels.frame_class < len(labels.classes)) & (frames.half_of_frame == TEST)
-    own = np.where(named, labels.frame_class, -1)
-    starts = np.cumsum(frames.spans[:, 1]) - frames.spans[:, 1]
-    shifted = [circular_shift(own, starts, seed=seed + number)[at].astype(np.int64) for number in range(N_SHIFTED)]
+    shifted = [frames.moved(labels, seed + number)[at].astype(np.int64) for number in range(N_SHIFTED)]
     _, group = np.unique(frames.clusters[frames.clip_of_frame[at]], return_inverse=True)
     measures = []
     for strength in ("relative", "raw"):

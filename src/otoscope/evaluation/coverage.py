@@ -17,7 +17,7 @@ from otoscope.evaluation.frames import FIT, TEST, Bools, Floats, Ints, LabelledF
 from otoscope.evaluation.label_sets import LabelSet
 from otoscope.evaluation.labeller import N_SHIFTS, Labeller
 from otoscope.evaluation.measure import Measure
-from otoscope.evaluation.selectivity import benjamini_hochberg, circular_shift
+from otoscope.evaluation.selectivity import benjamini_hochberg
 
 MIN_PRECISION = 0.5
 """A name must be right more often than not."""
@@ -105,10 +105,10 @@ def coverage(
 
     Over frames of a named class: `coverage.any`, the share in which some feature says the right name;
     `coverage.strongest`, the share in which the strongest feature that says any does (strength relative to the
-    feature's own mean); each with `.chance` (the same names, labels shifted within clips) and `.above_chance` (their
-    paired difference). And `coverage.named_features`, those confirmed, with `.chance` (the same with labels shifted
-    before features are named), `coverage.named_share` of all features, and `coverage.named_classes`, the share of
-    classes that some confirmed feature is named after.
+    feature's own mean); each with `.chance` (the same names, but labels as `LabelledFrames.moved` has them) and
+    `.above_chance` (their paired difference). And `coverage.named_features`, those confirmed, with `.chance` (labels
+    moved before features are named), `coverage.named_share` of all features, and `coverage.named_classes`, the share
+    of classes that some confirmed feature is named after.
 
     Raises:
         InputError: the frames have no such labels.
@@ -118,7 +118,7 @@ def coverage(
     at, classes = frames.named(kind, TEST)
     said = _Said.of(dictionary, frames, naming, at)
     true = said.matches(classes)
-    shifted = [said.matches(_shifted(frames, labels, seed + number)[at]) for number in range(N_SHIFTED)]
+    shifted = [said.matches(frames.moved(labels, seed + number)[at]) for number in range(N_SHIFTED)]
     chance = np.mean(shifted, axis=0)
     of = {"kind": kind}
     measures = []
@@ -131,7 +131,7 @@ def coverage(
         ):
             sums = frames.per_cluster(np.stack([hits, one], axis=1), at)
             measures.append(clustered_measure(name + suffix, sums, ratio, of=of, n=len(at)))
-    moved = replace(labels, frame_class=_shifted(frames, labels, seed).astype(labels.frame_class.dtype))
+    moved = replace(labels, frame_class=frames.moved(labels, seed))
     by_chance = _named(dictionary, frames, moved, seed, n_shifts)
     n, n_classes = dictionary.n_features, len(labels.classes)
     n_confirmed, n_chance = int(naming.confirmed.sum()), int(by_chance.confirmed.sum())
@@ -172,11 +172,3 @@ class _Said:
         strongest = self.strongest[right[self.strongest]]
         result[self.frame[strongest], 1] = 1
         return result
-
-
-def _shifted(frames: LabelledFrames, labels: LabelSet, seed: int) -> npt.NDArray[np.integer]:
-    """Labels rotated within each clip; only frames of named classes rotate, among themselves."""
-    named = (labels.frame_class >= 0) & (labels.frame_class < len(labels.classes))
-    starts = np.cumsum(frames.spans[:, 1]) - frames.spans[:, 1]
-    moved = circular_shift(np.where(named, labels.frame_class, -1), starts, seed=seed)
-    return np.where(named, moved, labels.frame_class)

@@ -30,6 +30,7 @@ from otoscope.evaluation.label_sets import (
     split_clips,
 )
 from otoscope.evaluation.measure import Measure, clustered_interval
+from otoscope.evaluation.selectivity import circular_shift
 from otoscope.models import Clock
 
 if TYPE_CHECKING:
@@ -169,6 +170,25 @@ class LabelledFrames:
         own = (labels.frame_class >= 0) & (labels.frame_class < len(labels.classes)) & (self.half_of_frame == half)
         at = np.flatnonzero(own)
         return at, labels.frame_class[at].astype(np.int64)
+
+    def moved(self, labels: LabelSet, seed: int) -> npt.NDArray[np.int16]:
+        """Return `labels.frame_class` as chance would have it: rotated within each clip by a second or more.
+
+        Only frames of named classes rotate, among themselves. Labels of whole clips are dealt to other clips of the
+        same half instead.
+        """
+        known = (labels.frame_class >= 0) & (labels.frame_class < len(labels.classes))
+        own = np.where(known, labels.frame_class, -1)
+        if not labels.whole_clips:
+            starts = np.cumsum(self.spans[:, 1]) - self.spans[:, 1]
+            return np.where(known, circular_shift(own, starts, seed=seed), labels.frame_class).astype(np.int16)
+        clip_class = np.full(len(self.clips), -1)
+        clip_class[self.clip_of_frame[known]] = own[known]
+        rng = np.random.default_rng(seed)
+        for half in (FIT, TEST):
+            dealt = np.flatnonzero((clip_class >= 0) & (self.half == half))
+            clip_class[dealt] = clip_class[rng.permutation(dealt)]
+        return np.where(known, clip_class[self.clip_of_frame], labels.frame_class).astype(np.int16)
 
     def blocks(self, sites: Sequence[str], *, by_clip: bool = False) -> Iterator[tuple[slice, Tensor]]:
         """Yield runs of whole clips as (frames, activations `[t, Σd]`), the sites side by side.
