@@ -4,56 +4,43 @@ from __future__ import annotations
 
 import pytest
 import torch
+from dense_reference import (
+    auxiliary,
+    frames,
+    keep_per_frame,
+    largest_error,
+    pre_activations,
+    shaken,
+    unexplained,
+)
+from planted import Planted, mean_max_cosine, planted
 from torch import Tensor
 
 from otoscope.dictionaries import TopK, TopKDictionary, train
 from otoscope.dictionaries.architectures.topk import TopKLearner
 from otoscope.dictionaries.kernels import dispatch
 from otoscope.dictionaries.training.learner import Batch, TrainingPlan
+from otoscope.dictionaries.training.optimiser import Optimiser
+from otoscope.dictionaries.training.schedule import learning_rate
 from otoscope.errors import InputError
 
 N, D, K, T = 50, 12, 4, 90
 
 
-def learner(spec: TopK, *, dead: list[int], seed: int = 0) -> TopKLearner:
-    """A learner with shaken weights, so that no gradient vanishes by symmetry.
-
-    Dead features are positive in half of the frames, but the others always beat them.
-    """
-    made = spec.learner(TrainingPlan(D, 100, 10_000, seed, torch.device("cpu")))
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in made.parameters.items():
-        parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
-        if name == "encoder_bias":
-            parameter += 25.0 if dead else 0.0
-            parameter[dead] = 0.0
-    made.parameters["decoder"] /= made.parameters["decoder"].norm(dim=1, keepdim=True)
-    made.state["silent_frames"][dead] = 10**9
+def learner(spec: TopK, *, dead: list[int]) -> TopKLearner:
+    made = shaken(spec, D, dead=dead)
+    assert isinstance(made, TopKLearner)
     return made
 
 
-def dense_loss(p: dict[str, Tensor], x: Tensor, spec: TopK, dead: list[int]) -> tuple[Tensor, Tensor]:
-    """The published loss, written densely: fraction of variance unexplained, and AuxK beside it."""
-    pre = (x - p["decoder_bias"]) @ p["encoder"].T + p["encoder_bias"]
-
-    def keep(pre: Tensor, k: int) -> Tensor:
-        values, indices = pre.topk(k, dim=1)
-        return torch.zeros_like(pre).scatter(1, indices, values.relu())
-
-    code = keep(pre, spec.k)
-    x_hat = code @ p["decoder"] + p["decoder_bias"]
-    main = (x - x_hat).square().sum() / (x - x.mean(dim=0)).square().sum()
-    fired = (code > 0).any(dim=0)
-    still_dead = [index for index in dead if not fired[index]]
-    if not still_dead or spec.aux_coefficient == 0:
-        return main, main.new_zeros(())
-    k_aux = spec.k_aux or D // 2
-    left_over = (x - x_hat).detach()
-    mask = torch.full((N,), -torch.inf)
-    mask[still_dead] = 0
-    rebuilt = keep(pre + mask, min(k_aux, len(still_dead))) @ p["decoder"]
-    scale = spec.aux_coefficient * min(len(still_dead) / k_aux, 1.0)
-    return main, scale * (left_over - rebuilt).square().sum() / left_over.square().sum()
+def dense_loss(p: dict[str, Tensor], x: Tensor, spec: TopK, dead: list[int]) -> Tensor:
+    """The published loss, written densely: fraction of variance unexplained, AuxK, and Multi-TopK."""
+    pre = pre_activations(p, x)
+    code = keep_per_frame(pre, spec.k)
+    loss = unexplained(p, x, code) + auxiliary(p, x, code, spec, dead)
+    if spec.multi_topk:
+        loss = loss + unexplained(p, x, keep_per_frame(pre, min(4 * spec.k, N))) / 8
+    return loss
 
 
 CASES = {
@@ -63,6 +50,9 @@ CASES = {
     "all dead but some": (TopK(N, k=K, k_aux=3, aux_coefficient=2.0), list(range(46))),
     "without the auxiliary loss": (TopK(N, k=K, aux_coefficient=0.0), [1, 2, 3]),
     "k = n": (TopK(N, k=N), []),
+    "Multi-TopK": (TopK(N, k=K, multi_topk=True), []),
+    "Multi-TopK with dead features": (TopK(N, k=K, multi_topk=True), [1, 9, 30]),
+    "Multi-TopK over all features": (TopK(N, k=20, multi_topk=True), []),
 }
 
 
@@ -73,36 +63,130 @@ def test_gradients_equal_autograd_of_the_dense_loss(
 ) -> None:
     if backend == "plain":
         monkeypatch.setattr(dispatch, "_compiled", lambda: None)
-    x = torch.randn(T, D, generator=torch.Generator().manual_seed(4)) * 3
-    made = learner(spec, dead=dead)
-    parameters = {name: p.clone().requires_grad_() for name, p in made.parameters.items()}
-    main, auxiliary = dense_loss(parameters, x, spec, dead)
-    (main + auxiliary).backward()
-    assert bool(auxiliary > 0) == bool(dead and spec.aux_coefficient)
-
-    gradients, metrics = made.gradients(Batch.of(x), 0)
-    assert float(metrics["fvu"]) == pytest.approx(main.item(), rel=1e-5)
-    assert float(metrics["aux"]) == pytest.approx(auxiliary.item(), rel=1e-5, abs=1e-9)
-    for name, parameter in parameters.items():
-        assert parameter.grad is not None
-        size = parameter.grad.abs().max().clamp_min(1e-9)
-        assert float((gradients[name] - parameter.grad).abs().max() / size) < 2e-5, name
+    x, made = frames(T, D), learner(spec, dead=dead)
+    errors = largest_error(made, Batch.of(x), lambda p: dense_loss(p, x, spec, dead))
+    assert max(errors.values()) < 2e-5, errors
+    _, metrics = made.gradients(Batch.of(x), 0)
+    assert bool(metrics["aux"] > 0) == bool(dead and spec.aux_coefficient)
 
 
-def test_the_auxiliary_loss_reaches_encoder_and_decoder_of_dead_features_only() -> None:
-    x = torch.randn(T, D, generator=torch.Generator().manual_seed(4)) * 3
-    dead = [3, 17, 40]
-    with_aux, _ = learner(TopK(N, k=K), dead=dead).gradients(Batch.of(x), 0)
-    without, _ = learner(TopK(N, k=K, aux_coefficient=0.0), dead=dead).gradients(Batch.of(x), 0)
-    alive = [index for index in range(N) if index not in dead]
-    for name in ("encoder", "decoder"):
-        assert torch.equal(with_aux[name][alive], without[name][alive]), "the residual is a constant target"
-        assert without[name][dead].count_nonzero() == 0
-    assert with_aux["decoder"][dead].count_nonzero() > 0
+class ReversedSign(TopKLearner):
+    """The mistake of FREUD: dead features are asked for minus the residual."""
+
+    def _add_auxiliary(
+        self, gradients: dict[str, Tensor], residual: Tensor, error: Tensor, x: Tensor, dead: Tensor
+    ) -> Tensor:
+        return super()._add_auxiliary(gradients, -residual, error, x, dead)
+
+
+class ZeroEncoderGradient(TopKLearner):
+    """The mistake of sparsify 1.3: neither AuxK nor Multi-TopK reaches the encoder."""
+
+    def _add_auxiliary(
+        self, gradients: dict[str, Tensor], residual: Tensor, error: Tensor, x: Tensor, dead: Tensor
+    ) -> Tensor:
+        apart = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+        loss = super()._add_auxiliary(apart, residual, error, x, dead)
+        gradients["decoder"] += apart["decoder"]
+        return loss
+
+    def further_gradients(
+        self, gradients: dict[str, Tensor], batch: Batch, values: Tensor, indices: Tensor, x: Tensor, step: int
+    ) -> Tensor:
+        apart = {name: torch.zeros_like(gradient) for name, gradient in gradients.items()}
+        loss = super().further_gradients(apart, batch, values, indices, x, step)
+        gradients["decoder"] += apart["decoder"]
+        return loss
+
+
+class AttachedResidual(TopKLearner):
+    """Another mistake of FREUD: the auxiliary loss also trains the main reconstruction to leave more over."""
+
+    def rebuild(
+        self, batch: Batch, variance: Tensor, values: Tensor, indices: Tensor, x: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        self.code = values, indices
+        return super().rebuild(batch, variance, values, indices, x)
+
+    def _add_auxiliary(
+        self, gradients: dict[str, Tensor], residual: Tensor, error: Tensor, x: Tensor, dead: Tensor
+    ) -> Tensor:
+        loss = super()._add_auxiliary(gradients, residual, error, x, dead)
+        attached = self.through_code(residual * (2 * self.spec.aux_coefficient / error), *self.code, x)
+        for name, gradient in attached.items():
+            gradients[name] += gradient
+        return loss
+
+
+def test_multi_topk_trains_the_encoder_and_a_zero_gradient_there_would_be_seen() -> None:
+    x, spec = frames(T, D), TopK(N, k=K, multi_topk=True)
+    wrong = ZeroEncoderGradient(spec, TrainingPlan(D, 100, 10_000, 0, torch.device("cpu")))
+    right = learner(spec, dead=[])
+    for name, parameter in wrong.parameters.items():
+        parameter.copy_(right.parameters[name])
+    assert largest_error(right, Batch.of(x), lambda p: dense_loss(p, x, spec, []))["encoder"] < 2e-5
+    errors = largest_error(wrong, Batch.of(x), lambda p: dense_loss(p, x, spec, []))
+    assert errors["encoder"] > 0.01
+    assert errors["decoder"] < 2e-5
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Planted:
+    """48 directions, of which the 24 features that are alive at first cannot rebuild the half."""
+    return planted(4000, 32, 48, 3)
+
+
+def revived(kind: type[TopKLearner], data: Planted, **settings: float) -> tuple[float, float]:
+    """Train with 40 of 64 features dead at first; return the dead share at the end and the mean max cosine."""
+    steps, size = 250, 256
+    spec = TopK(64, k=3, dead_after_frames=1000, **settings)  # type: ignore[arg-type]
+    made = kind(spec, TrainingPlan(32, steps, steps * size, 0, torch.device("cpu")))
+    made.parameters["encoder"][24:] *= 0.02
+    optimiser, generator = Optimiser(made, 1e-2), torch.Generator().manual_seed(0)
+    for step in range(steps):
+        shown = data.x[torch.randint(len(data.x), (size,), generator=generator)]
+        metrics = optimiser.step(Batch.of(shown), step, learning_rate(step, steps, 1e-2))
+    return float(metrics["dead_share"]), mean_max_cosine(made.parameters["decoder"], data.directions)
+
+
+def test_dead_features_come_back_and_learn_what_is_missing(crowd: Planted) -> None:
+    dead, found = revived(TopKLearner, crowd)
+    assert dead < 0.35, "48 of the 64 features are needed"
+    assert found > 0.95
+
+
+@pytest.mark.parametrize("mistake", [ReversedSign, ZeroEncoderGradient])
+def test_the_mistakes_of_peers_leave_the_missing_directions_unlearned(
+    mistake: type[TopKLearner], crowd: Planted
+) -> None:
+    assert revived(mistake, crowd)[1] < 0.85
+
+
+def test_without_the_auxiliary_loss_dead_features_stay_dead(crowd: Planted) -> None:
+    dead, found = revived(TopKLearner, crowd, aux_coefficient=0.0)
+    assert dead > 0.5
+    assert found < 0.85
+
+
+def reached_by_the_auxiliary_loss(kind: type[TopKLearner]) -> set[int]:
+    """Return the features whose gradient differs with and without the auxiliary loss; 3, 17 and 40 are dead."""
+    gradients = []
+    for coefficient in (1 / 32, 0.0):
+        made = learner(TopK(N, k=K, aux_coefficient=coefficient), dead=[3, 17, 40])
+        made.__class__ = kind
+        gradients.append(made.gradients(Batch.of(frames(T, D)), 0)[0])
+    with_it, without = gradients
+    rows = [(with_it[name] != without[name]).any(dim=1) for name in ("encoder", "decoder")]
+    return set((rows[0] | rows[1]).nonzero().flatten().tolist())
+
+
+def test_the_auxiliary_loss_reaches_dead_features_only() -> None:
+    assert reached_by_the_auxiliary_loss(TopKLearner) == {3, 17, 40}, "the residual is a constant target"
+    assert len(reached_by_the_auxiliary_loss(AttachedResidual)) > 3
 
 
 def test_a_step_on_the_auxiliary_loss_makes_dead_features_rebuild_the_residual() -> None:
-    x = torch.randn(T, D, generator=torch.Generator().manual_seed(4)) * 3
+    x = frames(T, D)
     made = learner(TopK(N, k=K, aux_coefficient=1.0, k_aux=6), dead=list(range(20, 50)))
     gradients, before = made.gradients(Batch.of(x), 0)
     assert float(before["aux"]) > 0
