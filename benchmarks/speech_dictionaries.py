@@ -279,11 +279,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two seeds and few steps")
     parser.add_argument("--results", type=Path, default=RESULT, help="where to write the tables")
+    parser.add_argument("--steps", type=int, default=400, help="optimiser steps of every dictionary")
     parser.add_argument("--work", type=Path, help="folder to keep store and dictionaries in, and to go on in")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         table = measure(
-            options.work or Path(folder), steps=60 if options.quick else 400, seeds=2 if options.quick else SEEDS
+            options.work or Path(folder),
+            steps=60 if options.quick else options.steps,
+            seeds=2 if options.quick else SEEDS,
         )
     print(table)
     options.results.parent.mkdir(exist_ok=True)
