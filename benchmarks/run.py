@@ -13,8 +13,10 @@ BENCHMARKS = (
     "harvest_to_disk.py",
     "cold_start.py",
     "attention_memory.py",
-    "topk_step.py",
+    "training_step.py",
     "selectivity.py",
+    "speech_dictionaries.py",
+    "shared_features.py",
     "edit_effect.py",
 )
 
