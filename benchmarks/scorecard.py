@@ -40,17 +40,20 @@ def show(measure: Measure, percent: bool = True) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def train_layers(workspace: Workspace, layers: list[int], quick: bool) -> None:
-    """Harvest all layers in one pass and train one dictionary for each."""
+def harvest_layers(workspace: Workspace) -> list[str]:
+    """Harvest all layers in one pass; return their sites."""
     model = workspace.model()
     corpus_stage(workspace, oto.corpus("mini"), "mini")
     sites = [f"encoder.{layer}.resid_post" for layer in range(model.dims.n_layers)]
     harvest_stage(workspace, model, "mini", sites, "mini")
-    fit = held_out_split(workspace, "mini").fit
-    for layer in layers:
-        steps = 50 if quick else 800
-        plan = DictionaryPlan(f"sae-{layer}", sites[layer], steps=steps, batch_size=2048, lr=2e-3)
-        train_stage(workspace, "mini", plan, clips=fit)
+    return sites
+
+
+def scorecard_of(workspace: Workspace, layer: int, site: str, parameters: Parameters, *, quick: bool) -> Scorecard:
+    """Train the dictionary of one layer and evaluate it."""
+    plan = DictionaryPlan(f"sae-{layer}", site, steps=50 if quick else 800, batch_size=2048, lr=2e-3)
+    train_stage(workspace, "mini", plan, clips=held_out_split(workspace, "mini").fit)
+    return evaluate_stage(workspace, plan.name, parameters=parameters)
 
 
 def beaten(card: Scorecard, figure: str, of: dict[str, str], baseline: str) -> str:
@@ -131,17 +134,23 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         workspace = Workspace.open(given.workspace or temporary, create=True)
-        layers = [2] if given.quick else list(range(workspace.model().dims.n_layers))
-        train_layers(workspace, layers, given.quick)
+        sites = harvest_layers(workspace)
+        layers = [2] if given.quick else list(range(len(sites)))
         parameters = Parameters(splice_clips=8) if given.quick else Parameters()
-        cards = {layer: evaluate_stage(workspace, f"sae-{layer}", parameters=parameters) for layer in layers}
-        dictionaries = [workspace.dictionary(f"sae-{layer}") for layer in layers]
-        together = None
+        cards: dict[int, Scorecard] = {}
+        for layer in layers:
+            cards[layer] = scorecard_of(workspace, layer, sites[layer], parameters, quick=given.quick)
+            write(report_lines(cards, None), quick=given.quick)
         if len(layers) > 1:
+            dictionaries = [workspace.dictionary(f"sae-{layer}") for layer in layers]
             together = all_at_once(workspace, dictionaries, parameters.splice_clips or 0)
-    lines = report_lines(cards, together)
-    print("\n".join(lines))
-    if not given.quick:
+            write(report_lines(cards, together), quick=given.quick)
+
+
+def write(lines: list[str], *, quick: bool) -> None:
+    """Print what there is so far, and keep it."""
+    print("\n".join(lines), flush=True)
+    if not quick:
         RESULT.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
