@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+INTEROP = HERE.parent / ".venv-interop" / "bin" / "python"
+"""An environment with every peer (`make interop`)."""
 BENCHMARKS = (
     "harvest.py",
     "harvest_to_disk.py",
@@ -27,7 +29,8 @@ def main() -> int:
     failed = []
     for name in BENCHMARKS:
         print(f"\n=== {name} ===", flush=True)
-        if subprocess.run([sys.executable, str(HERE / name), *sys.argv[1:]], env=environment).returncode:
+        python = str(INTEROP) if name == "training_step.py" and INTEROP.exists() else sys.executable
+        if subprocess.run([python, str(HERE / name), *sys.argv[1:]], env=environment).returncode:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

@@ -164,22 +164,21 @@ def table(case: Case, rounds: int) -> list[str]:
 def main() -> None:
     """Measure, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="the small sizes, few rounds; leave the written table alone"
-    )
-    quick = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds; leave the written table alone")
+    parser.add_argument("--rounds", type=int, help="rounds of every size, in place of 9 (3 for the large one)")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
-        f"One thread of {processor()}, torch {torch.__version__}; one training step of {BATCH:,} frames, CPU time, float32",
-        "unless said otherwise. Compare ratios within one table.",
+        f"One thread of {processor()}, torch {torch.__version__}; one training step of {BATCH:,} frames, CPU time,",
+        "float32 unless said otherwise. Compare ratios within one table.",
         "",
     ]
     for case in CASES:
-        if not (quick and case.n > 10_000):
-            measured = table(case, rounds or (3 if quick else case.rounds))
+        if not (given.quick and case.n > 10_000):
+            measured = table(case, given.rounds or (3 if given.quick else case.rounds))
             print("\n".join(measured), flush=True)
             lines += measured
-    if not quick:
+    if not given.quick:
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
