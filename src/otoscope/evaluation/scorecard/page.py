@@ -42,7 +42,7 @@ svg .ring{fill:var(--card);stroke-width:1.5}
 svg .dot{stroke:var(--card);stroke-width:1}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px;margin:12px 0}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
-th,td{padding:6px 12px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
+th,td{padding:6px 9px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 tr:first-child th{border-top:0}
 th:first-child,td:first-child{text-align:left}
 th{font-weight:600;color:var(--soft)}
@@ -124,7 +124,7 @@ def cell(measure: Measure | None, *, percent: bool = False) -> str:
     show = as_percent if percent else figure
     interval = ""
     if math.isfinite(measure.low) and show(measure.low) != show(measure.high):
-        interval = f"<small>{escape(show(measure.low))} … {escape(show(measure.high))}</small>"
+        interval = f"<small>{escape(show(measure.low).removesuffix(' %'))} … {escape(show(measure.high))}</small>"
     return f"{escape(show(measure.value))}{interval}"
 
 

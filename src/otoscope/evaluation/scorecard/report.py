@@ -10,7 +10,7 @@ from otoscope.evaluation.measure import Measure
 from otoscope.evaluation.scorecard.card import TRAINED, Row, Scorecard, subjects_with
 from otoscope.evaluation.scorecard.charts import Dot, Point, Series, dots, figure, lines, series_style
 from otoscope.evaluation.scorecard.page import cell, facts, framed, grid, legend, page, table, tile
-from otoscope.evaluation.scorecard.sections import SECTIONS, SPLICED, Headline, Section
+from otoscope.evaluation.scorecard.sections import ABLATIONS, SECTIONS, SPLICED, Headline, Section
 
 _BETTER = {"higher": "Higher is better.", "lower": "Lower is better.", "": ""}
 
@@ -68,7 +68,7 @@ def _dots(card: Scorecard, headline: Headline, rows: Sequence[Row]) -> str:
     entries = []
     for subject in subjects_with(rows, card.subjects):
         found = _headline(card, headline, subject.role)
-        if found is not None:
+        if found is not None and subject.role not in ABLATIONS:  # their figures would press all others together
             entries.append(Dot(subject.name, found.value, found.low, found.high, mine=subject.role == TRAINED))
     svg = dots(entries, title=headline.title, zero=headline.zero)
     return framed(svg, headline.title, " ".join([_BETTER[headline.better], headline.note]).strip())

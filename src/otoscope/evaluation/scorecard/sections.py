@@ -211,23 +211,19 @@ def _unconditioned(measures: Sequence[Measure]) -> list[Measure]:
 SPLICED: Mapping[str, tuple[str, bool]] = {
     "wer": ("WER", True),
     "delta_wer": ("Δ WER", True),
+    "loss_recovered": ("recovered", True),
     "substitutions": ("substituted", True),
     "insertions": ("inserted", True),
     "deletions": ("deleted", True),
     "delta_cer": ("Δ CER", True),
     "ce": ("CE, nats", False),
     "kl": ("KL, nats", False),
-    "loss_recovered": ("loss recovered", True),
     "words_per_sound": ("words per sound", False),
 }
 """The columns of the table of splices, and whether they are shown in per cent."""
 
-CONDITIONS: Mapping[str, str] = {
-    RAW: "All activations",
-    "none": "Unedited model",
-    "zero": "Site set to zero",
-    "mean": "Site set to its mean",
-}
+ABLATIONS: Mapping[str, str] = {"zero": "Site set to zero", "mean": "Site set to its mean"}
+CONDITIONS: Mapping[str, str] = {RAW: "All activations", "none": "Unedited model", **ABLATIONS}
 """What figures are held against, beside the baselines: a dense probe of the site, and other ways to treat it."""
 
 SECTIONS: Mapping[str, Section] = {
@@ -355,8 +351,8 @@ SECTIONS: Mapping[str, Section] = {
             _splice,
             (
                 Headline("splice.delta_wer", "Change of word error rate", better="lower"),
-                Headline("splice.loss_recovered", "Loss recovered"),
-                Headline("splice.kl", "KL from the unedited model, nats per token", better="lower"),
+                Headline("splice.loss_recovered", "Loss recovered", zero=False),
+                Headline("splice.kl", "KL from the unedited model, nats", better="lower"),
             ),
             together=True,
             uses=("splice_clips",),
