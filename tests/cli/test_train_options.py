@@ -127,7 +127,7 @@ def test_trackers_get_the_metrics(place: Path, tmp_path: Path) -> None:
         ((*SITE, "--preset", "freud"), "no preset 'freud'"),
         ((*SITE, "--kind", "transcoder"), "reads one site and rebuilds another; name two"),
         ((*SITE, "--kind", "neurons", "--print-config"), "is not trained"),
-        ((*SITE, "--dtype", "float16"), "dtype must be one of float32, bfloat16"),
+        ((*SITE, "--dtype", "float16"), "dtype must be one of auto, float32, bfloat16"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(place: Path, words: tuple[str, ...], said: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from otoscope.dictionaries import Settings, TopK, train
+from otoscope.dictionaries.architectures import topk
 from otoscope.dictionaries.registry import architectures
 from otoscope.dictionaries.training import logs
 from otoscope.dictionaries.training.config import TrainingConfig, read_config
@@ -188,6 +189,19 @@ def test_a_missing_extra_is_one_sentence(
         cls(str(tmp_path))
 
 
-def test_weights_stay_float32_where_candidates_may_be_bfloat16(store: Any) -> None:
-    made = train(store, TopK(16, k=2), settings=Settings(steps=3, batch_size=64, dtype="bfloat16"), progress=False)
-    assert {tensor.dtype for tensor in made.tensors().values()} == {torch.float32}
+def test_bfloat16_finds_candidates_and_weights_stay_float32(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    encode = topk.encode_top_k
+
+    def watch(*arguments: Any, shortlist: bool = False) -> Any:
+        asked.append(shortlist)
+        return encode(*arguments, shortlist=shortlist)
+
+    monkeypatch.setattr(topk, "encode_top_k", watch)
+    made = {}
+    for dtype in ("float32", "bfloat16"):
+        settings = Settings(steps=3, batch_size=64, dtype=dtype)  # type: ignore[arg-type]
+        made[dtype] = train(store, TopK(64, k=2), settings=settings, progress=False).tensors()
+    assert asked == [False] * 3 + [True] * 3
+    assert {tensor.dtype for tensor in made["bfloat16"].values()} == {torch.float32}
+    assert torch.allclose(made["bfloat16"]["W_dec"], made["float32"]["W_dec"], atol=1e-3)

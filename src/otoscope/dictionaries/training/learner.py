@@ -56,7 +56,8 @@ class TrainingPlan:
         widths: widths of the sites that lie side by side in the input, in order; None: one site.
         start: `[d_out]`, where the bias of the output begins, in centred and scaled units (the geometric median of a
             sample, say); None: at 0, the mean.
-        dtype: in which arithmetic candidates may be found; results and parameters are always float32.
+        dtype: arithmetic in which candidates are found; None: bfloat16 where the processor multiplies it faster.
+            Values and parameters are always float32.
     """
 
     d_in: int
@@ -67,7 +68,7 @@ class TrainingPlan:
     d_out: int | None = None
     widths: tuple[int, ...] | None = None
     start: Tensor | None = None
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = None
 
     @property
     def width_out(self) -> int:
@@ -109,11 +110,14 @@ class Learner(ABC):
         state: everything else that a resumed run needs (tensors, changed in place).
         unit_rows: names of the parameters whose rows keep length 1: the optimiser removes the part of the gradient
             along each row and brings the row back to length 1 after the step.
+        spare: gradients of the last step, by name, whose memory `gradients` may take and write over; it is handed
+            over by the optimiser.
     """
 
     parameters: dict[str, Tensor]
     state: dict[str, Tensor]
     unit_rows: tuple[str, ...] = ()
+    spare: dict[str, Tensor]
 
     @abstractmethod
     def gradients(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -55,8 +55,8 @@ class Settings:
     """Whether activations are scaled to a mean squared length of d."""
     normalisation: Normalisation = "none"
     """What is done to each frame before that: `none`, `unit_norm`, `constant_norm` (sqrt(d)) or `layer_norm`."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic in which candidates for the strongest features may be found; weights are always float32."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic in which TopK and its relatives find candidates; values and weights are always float32."""
     evaluate_every: int | None = None
     """Steps between scores on held-out clips, where there are any; none: 20 times in the run."""
     log_every: int | None = None
@@ -119,9 +119,9 @@ class Settings:
         return learning_rate(step, self.steps, self.lr, schedule=self.schedule, warm_up=self.warm_up, decay=self.decay)
 
     @property
-    def torch_dtype(self) -> torch.dtype:
-        """`dtype` as torch calls it."""
-        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
+    def torch_dtype(self) -> torch.dtype | None:
+        """`dtype` as torch calls it; None for `auto`."""
+        return {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
 
 
 FIELDS = tuple(field.name for field in fields(Settings))

@@ -71,8 +71,8 @@ class SparseLearner(Learner):
         self.k_aux = min(spec.k_aux or max(d_out // 2, 1), n)
         default = min(10_000_000, max(plan.total_frames // 20, 1))
         self.dead_after = default if spec.dead_after_frames is None else spec.dead_after_frames
-        on_cpu = plan.device.type == "cpu"
-        self.shortlist = on_cpu and n * d_in >= WORTH_A_SHORTLIST and multiplies(torch.bfloat16)
+        pays = plan.device.type == "cpu" and n * d_in >= WORTH_A_SHORTLIST and multiplies(torch.bfloat16)
+        self.shortlist = pays if plan.dtype is None else plan.dtype == torch.bfloat16
 
     @abstractmethod
     def select(self, x: Tensor, step: int) -> tuple[Tensor, Tensor]:
