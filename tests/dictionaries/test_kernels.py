@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from otoscope.dictionaries import kernels
+from otoscope.dictionaries import TopK, kernels
 from otoscope.dictionaries.kernels import compiled, reference
 from otoscope.dictionaries.kernels.filtered import filtered_top_k, round_rows
+from otoscope.dictionaries.training.learner import Batch, TrainingPlan
 from otoscope.models.networks.arithmetic import multiplies
 
 shapes = st.tuples(
@@ -99,6 +100,24 @@ def test_sparse_products_equal_their_definition_and_autograd(shape: tuple[int, i
     assert torch.allclose(kernels.feature_sums(values, indices, n), code.detach().sum(dim=0), atol=1e-5)
 
 
+def test_memory_that_is_written_over_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(500, 24, generator=generator)
+    made = TopK(64, k=5, k_aux=7).learner(TrainingPlan(24, 10, 5000, 0, torch.device("cpu")))
+    made.parameters["encoder_bias"][:30] = -9.0
+    made.parameters["encoder_bias"][30:] = 2.0
+    made.state["silent_frames"][:30] = 10**9
+    made.parameters["encoder"][:30] += 9 * x[:30] / x[:30].square().sum(dim=1, keepdim=True)
+    fresh = {name: gradient.clone() for name, gradient in made.gradients(Batch.of(x), 0)[0].items()}
+    used = {name: torch.full_like(gradient, torch.nan) for name, gradient in fresh.items()}
+    made.spare = dict(used)
+    made.state["silent_frames"][:30] = 10**9
+    again, metrics = made.gradients(Batch.of(x), 0)
+    assert float(metrics["aux"]) > 0
+    assert all(torch.equal(again[name], fresh[name]) for name in fresh)
+    assert again["decoder"].data_ptr() == used["decoder"].data_ptr()
+
+
 def test_the_number_of_threads_does_not_change_a_bit() -> None:
     generator = torch.Generator().manual_seed(0)
     x, rows = torch.randn(1500, 16, generator=generator), torch.randn(90, 16, generator=generator)
@@ -108,7 +127,8 @@ def test_the_number_of_threads_does_not_change_a_bit() -> None:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             values, indices = compiled.top_k(x @ rows.T, 5)
-            results.append((values, indices, compiled.gather_dot(x, indices, rows)))
+            sums = compiled.scatter_outer(values, indices, x, 90)
+            results.append((values, indices, compiled.gather_dot(x, indices, rows), sums))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, three) for one, three in zip(*results, strict=True))

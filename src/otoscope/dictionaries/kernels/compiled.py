@@ -54,13 +54,12 @@ def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return result
 
 
-def scatter_outer(values: Tensor, indices: Tensor, x: Tensor, n: int) -> Tensor:
-    """Return `[n, d]` with `Σ values[t, k] · x[t]` over the entries of each feature."""
-    v, i = _arrays(values, indices)
-    starts, frames, weights = (torch.from_numpy(array) for array in _by_feature(v, i, n))
-    return torch.nn.functional.embedding_bag(
-        frames, x, starts, per_sample_weights=weights, mode="sum", include_last_offset=True
-    )
+def scatter_outer(values: Tensor, indices: Tensor, x: Tensor, n: int, out: Tensor | None = None) -> Tensor:
+    """Return `[n, d]` with `Σ values[t, k] · x[t]` over the entries of each feature; written to `out` if given."""
+    result = torch.empty(n, x.shape[1]) if out is None else out
+    v, i, frames = _arrays(values, indices, x)
+    share(_row_sums, n, *_by_feature(v, i, n), frames, result.numpy())
+    return result
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
@@ -234,3 +233,24 @@ def _by_feature(values: Any, indices: Any, n: int) -> tuple[Any, Any, Any]:
                 weights[entry] = values[i, j]
                 place[indices[i, j]] += 1
     return starts, frames, weights
+
+
+@jit
+def _row_sums(start: int, stop: int, starts: Any, frames: Any, weights: Any, x: Any, result: Any) -> None:
+    """Add up the weighted frames of each feature, four at a time: rows far apart in memory arrive together."""
+    d = x.shape[1]
+    for f in range(start, stop):
+        total, entry, last = result[f], starts[f], starts[f + 1]
+        total[:] = ZERO
+        while entry + 4 <= last:
+            v, w, y, z = weights[entry], weights[entry + 1], weights[entry + 2], weights[entry + 3]
+            first, second = x[frames[entry]], x[frames[entry + 1]]
+            third, fourth = x[frames[entry + 2]], x[frames[entry + 3]]
+            for c in range(d):
+                total[c] += v * first[c] + w * second[c] + y * third[c] + z * fourth[c]
+            entry += 4
+        while entry < last:
+            v, first = weights[entry], x[frames[entry]]
+            for c in range(d):
+                total[c] += v * first[c]
+            entry += 1

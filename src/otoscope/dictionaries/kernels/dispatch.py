@@ -48,9 +48,14 @@ def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return result
 
 
-def scatter_outer(values: Tensor, indices: Tensor, x: Tensor, n: int) -> Tensor:
-    """Return `[n, d]` with `Σ values[t, k] · x[t]` over the entries of each feature."""
-    result: Tensor = _backend(values, x).scatter_outer(values, indices, x, n)
+def scatter_outer(values: Tensor, indices: Tensor, x: Tensor, n: int, *, out: Tensor | None = None) -> Tensor:
+    """Return `[n, d]` with `Σ values[t, k] · x[t]` over the entries of each feature.
+
+    The memory of `out`, of the same shape, is written over where that saves asking the system for it.
+    """
+    backend = _backend(values, x)
+    more = (out,) if backend is _compiled() and out is not None and can_compile(out) and out.is_contiguous() else ()
+    result: Tensor = backend.scatter_outer(values, indices, x, n, *more)
     return result
 
 

@@ -53,6 +53,7 @@ class Optimiser:
             self._update_compiled(gradients, lr)
         else:
             self._update(gradients, lr)
+        self.learner.spare = gradients
         self._forget(self.learner.after_step(batch, step))
         return metrics
 

@@ -55,6 +55,7 @@ class SparseLearner(Learner):
 
     def __init__(self, spec: SparseSpec, plan: TrainingPlan) -> None:
         self.spec, self.plan = spec, plan
+        self.spare = {}
         n, d_in, d_out = spec.n_features, plan.d_in, plan.width_out
         rows = torch.nn.functional.normalize(torch.randn(n, d_in, generator=plan.generator()), dim=1).to(plan.device)
         decoder = rows.clone()
@@ -139,7 +140,8 @@ class SparseLearner(Learner):
         """Carry a gradient `[t, d_out]` at a sparse reconstruction back to all parameters behind it."""
         by_value = gather_dot(by_output, indices, self.parameters["decoder"]) * (values > 0)
         gradients = self.through_values(by_value, indices, x)
-        gradients["decoder"] = scatter_outer(values, indices, by_output, self.spec.n_features)
+        spare = self.spare.pop("decoder", None)
+        gradients["decoder"] = scatter_outer(values, indices, by_output, self.spec.n_features, out=spare)
         return gradients
 
     def through_values(self, by_value: Tensor, indices: Tensor, x: Tensor) -> dict[str, Tensor]:
@@ -148,7 +150,7 @@ class SparseLearner(Learner):
         by_bias = feature_sums(by_value, indices, n)
         bias = self.parameters["decoder_bias"]
         return {
-            "encoder": scatter_outer(by_value, indices, x, n),
+            "encoder": scatter_outer(by_value, indices, x, n, out=self.spare.pop("encoder", None)),
             "encoder_bias": by_bias,
             "decoder_bias": -(by_bias @ self.parameters["encoder"]) if self.centred else torch.zeros_like(bias),
         }
