@@ -30,6 +30,7 @@ from otoscope.evaluation.scorecard.sections import (
     Parameters,
     Section,
     Setting,
+    measuring_code,
 )
 from otoscope.models import SpeechModel
 from otoscope.progress import ProgressReport, track
@@ -167,7 +168,7 @@ def _pieces(
     for group in [measured] if section.together else [[each] for each in measured]:
         given = asdict(setting.parameters)
         made_from = {
-            "code": otoscope.__version__,
+            "code": measuring_code(),
             "section": section.name,
             "subjects": [[each.role, each.dictionary.fingerprint, each.store.fingerprint] for each in group],
             "corpus": setting.corpus.fingerprint,
@@ -287,7 +288,12 @@ class _Work:
                 "sha256": _digest(sorted(self.held_out)),
             },
             "parameters": asdict(self.parameters),
-            "code": {"otoscope": otoscope.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()},
+            "code": {
+                "otoscope": otoscope.__version__,
+                "measures": measuring_code(),
+                "torch": torch.__version__,
+                "threads": torch.get_num_threads(),
+            },
             "seconds": {name: each.seconds for name, each in took.items()},
             "cpu_seconds": {name: each.cpu_seconds for name, each in took.items()},
         }
