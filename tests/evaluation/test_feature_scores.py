@@ -38,6 +38,20 @@ def test_thresholds_are_fixed_on_one_half_and_scores_taken_on_the_other(speech: 
             assert drawn.auroc[feature, c] == pytest.approx(auroc(dense[test, feature], truth[test]))
 
 
+def test_the_class_of_purity_is_chosen_on_one_half_and_its_share_taken_on_the_other(speech: Speech) -> None:
+    control = relabelled(speech.frames, "phone")
+    oracle = speech.oracle()
+    scores = feature_scores(oracle, control)
+    active = control.code(oracle).toarray() > 0
+    (fit, fit_class), (test, test_class) = (control.named("phone", side) for side in (FIT, TEST))
+    n = len(PHONES)
+    for feature in range(n):
+        chosen = np.bincount(fit_class[active[fit, feature]], minlength=n).argmax()
+        said = test_class[active[test, feature]]
+        assert scores.purity_class[feature] == chosen
+        assert scores.purity[feature] == pytest.approx((said == chosen).mean())
+
+
 def test_every_phone_is_found_by_the_feature_that_was_planted_for_it(scores: FeatureScores) -> None:
     assert [PHONES[feature] for feature in scores.best_feature] == list(scores.classes)
     every = np.arange(len(PHONES))

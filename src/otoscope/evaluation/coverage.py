@@ -1,7 +1,8 @@
 """Coverage: in how many frames some active feature is named after what is being said, and how often by chance.
 
-A feature is named, on the first half of the voices, after the class that it detects best, if it is right more often
-than not above the threshold of its best F1. Coverage is then measured on the second half. A dictionary with many
+A feature is named, on the first half of the voices, after the class that it detects with the best F1, if above that
+threshold it is right at least half-way from the share of the class to always: more often than not, and more than a
+frequent class is right by itself. Coverage is then measured on the second half. A dictionary with many
 active features matches often by chance, so every figure stands beside the same one with shifted labels.
 """
 
@@ -15,12 +16,10 @@ import numpy.typing as npt
 from otoscope.dictionaries import Dictionary
 from otoscope.evaluation.frames import FIT, TEST, Bools, Floats, Ints, LabelledFrames, clustered_measure, ratio
 from otoscope.evaluation.label_sets import LabelSet
-from otoscope.evaluation.labeller import N_SHIFTS, Labeller
+from otoscope.evaluation.labeller import N_SHIFTS, Labeller, always_on_f1
 from otoscope.evaluation.measure import Measure
 from otoscope.evaluation.selectivity import benjamini_hochberg
 
-MIN_PRECISION = 0.5
-"""A name must be right more often than not."""
 MIN_FOUND = 10
 """Frames above its threshold, of the first half, without which a feature has no name."""
 MAX_Q = 0.05
@@ -40,7 +39,7 @@ class Naming:
         scale: `[n]` mean value above the threshold on the first half, by which values of different features compare.
         precision: `[n]` on the second half; NaN without a name.
         q_value: `[n]` of F1 on the second half against shifted labels, adjusted over all named features.
-        confirmed: `[n]` named, with `q_value` under `MAX_Q`, and right more often than not on the second half too.
+        confirmed: `[n]` named, with `q_value` under `MAX_Q`, and right as often on the second half too.
     """
 
     kind: str
@@ -69,14 +68,17 @@ def _named(dictionary: Dictionary, frames: LabelledFrames, labels: LabelSet, see
     block = frames.by_feature(dictionary)
     n = dictionary.n_features
     skill, thresholds = labeller.chosen(block)
-    best = skill.argmax(axis=1)
-    threshold = np.where(skill.max(axis=1) > 0, thresholds[np.arange(n), best], np.inf)
+    positive = labeller.n_positive[0][FIT]
+    always = always_on_f1(positive)[: len(labels.classes)]
+    best = (skill * (1 - always) + always).argmax(axis=1)
+    threshold = thresholds[np.arange(n), best]
     feature = np.repeat(np.arange(n), np.diff(block.indptr))
     above = block.values > threshold[feature]
     own = above & (labels.frame_class[block.frames] >= 0) & (frames.half_of_frame[block.frames] == FIT)
     found = np.bincount(feature[own], minlength=n)
     right = np.bincount(feature[own], labels.frame_class[block.frames[own]] == best[feature[own]], minlength=n)
-    named = (found >= MIN_FOUND) & (right >= MIN_PRECISION * found)
+    enough = _enough(positive / max(positive.sum(), 1))[best]
+    named = (found >= MIN_FOUND) & (right >= enough * found)
     total = np.bincount(feature[own], block.values[own], minlength=n)
     keep = np.zeros_like(skill, dtype=bool)
     keep[named, best[named]] = True
@@ -85,7 +87,7 @@ def _named(dictionary: Dictionary, frames: LabelledFrames, labels: LabelSet, see
     precision[rows["feature"]], p_value[rows["feature"]] = rows["precision"], rows["p_value"]
     q_value = np.asarray(benjamini_hochberg(p_value), dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        confirmed = named & (q_value < MAX_Q) & (precision >= MIN_PRECISION)
+        confirmed = named & (q_value < MAX_Q) & (precision >= enough)
     return Naming(
         kind=labels.kind,
         classes=labels.classes,
@@ -96,6 +98,11 @@ def _named(dictionary: Dictionary, frames: LabelledFrames, labels: LabelSet, see
         q_value=q_value,
         confirmed=np.asarray(confirmed),
     )
+
+
+def _enough(share: Floats) -> Floats:
+    """How often a name must be right: half-way from the share of its class among labelled frames to always."""
+    return np.asarray((1 + share) / 2, dtype=np.float64)
 
 
 def coverage(
