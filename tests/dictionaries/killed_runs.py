@@ -17,7 +17,8 @@ import torch
 from conftest import MemoryStore, planted
 
 from otoscope.dictionaries import Settings, TopK, TrainingRun, train_many
-from otoscope.dictionaries.training import checkpoint
+from otoscope.dictionaries.formats import saelens
+from otoscope.dictionaries.training import checkpoint, runs
 
 SETTINGS = Settings(steps=300, batch_size=128, lr=2e-3, checkpoint_every=3, log_every=1)
 RANDOM_KILLS, STEPS_OF_A_LIFE = 14, 15
@@ -61,6 +62,33 @@ def die_when_a_file_is_moved(after: bool, call: int) -> Callable[[], None]:
     return prepare
 
 
+def die_when_the_dictionary_is_saved(after: bool) -> Callable[[], None]:
+    def prepare() -> None:
+        save = runs.save_dictionary
+
+        def last_act(*arguments: object) -> None:
+            if after:
+                save(*arguments)
+            die()
+
+        runs.save_dictionary = last_act
+
+    return prepare
+
+
+def die_in_the_middle_of_saving() -> None:
+    def half_written(tensors: object, path: Path) -> None:
+        path.write_bytes(os.urandom(1000))
+        die()
+
+    saelens.save_file = half_written
+
+
+AT_THE_END = [
+    die_when_the_dictionary_is_saved(after=False),
+    die_in_the_middle_of_saving,
+    die_when_the_dictionary_is_saved(after=True),
+]
 IN_WRITING = [
     die_before_the_new_file_is_whole,
     die_when_a_file_is_moved(after=False, call=1),
@@ -106,7 +134,7 @@ def main(folder: Path) -> None:
     draw.shuffle(moments)
     began = [
         live(store, folder / "cut", moment, draw.randrange(1, STEPS_OF_A_LIFE), draw.randrange(200_000))
-        for moment in moments
+        for moment in [*moments, *AT_THE_END]
     ]
     left = len(list((folder / "cut").glob(".*.training/.*.part")))
     make(store, folder / "cut")

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from otoscope.activations.shuffle import FrameBatch
 from otoscope.dictionaries import TopK, TopKDictionary, load_dictionary, train
+from otoscope.dictionaries.architectures.topk import TopKLearner
 from otoscope.dictionaries.kernels import dispatch
+from otoscope.dictionaries.training.learner import Batch
 from otoscope.dictionaries.training.schedule import default_learning_rate, default_steps, learning_rate
-from otoscope.errors import InputError
+from otoscope.errors import InputError, OtoscopeError
 
 QUICK = {"steps": 60, "batch_size": 300, "progress": False}
 
@@ -158,6 +160,18 @@ def test_without_numba_training_gives_the_same_dictionary(store, monkeypatch: py
     plain = train(store, TopK(32, k=3), **QUICK)
     cosine = torch.nn.functional.cosine_similarity(compiled.decoder, plain.decoder)
     assert float(cosine.min()) > 0.99
+
+
+def test_a_run_that_diverges_is_stopped(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gradients = TopKLearner.gradients
+
+    def overflow(self: TopKLearner, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        found, metrics = gradients(self, batch, step)
+        return found, metrics | ({"loss": metrics["loss"] * float("nan")} if step == 30 else {})
+
+    monkeypatch.setattr(TopKLearner, "gradients", overflow)
+    with pytest.raises(OtoscopeError, match=r"diverged: its loss is nan after step 31; use a lower learning rate"):
+        train(store, TopK(32, k=3), **QUICK)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +24,7 @@ from otoscope.dictionaries.training.logs import METRICS, Log, Tracker
 from otoscope.dictionaries.training.optimiser import Optimiser
 from otoscope.dictionaries.training.settings import Settings
 from otoscope.dictionaries.training.sources import FrameSource, SiteScale, count_frames, scaling_of, sites_for
-from otoscope.errors import InputError
+from otoscope.errors import InputError, OtoscopeError
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class Job:
         """What the dictionary is called."""
         return self.folder.name if self.folder is not None else f"{self.spec.kind}-{self.spec.n_features}"
 
+    @property
+    def work(self) -> Path | None:
+        """The folder of the checkpoints, beside that of the dictionary."""
+        return None if self.folder is None else self.folder.parent / f".{self.folder.name}.training"
+
     def finished(self) -> Dictionary | None:
         """Return the dictionary if it was made already; never overwrite another one.
 
@@ -99,6 +105,7 @@ class Job:
         if (folder / CONFIG).is_file():
             dictionary = load_dictionary(folder)
             if dictionary.metadata.get("training") == self.record:
+                shutil.rmtree(self.work or "", ignore_errors=True)  # of a run killed after its last step
                 return dictionary
         raise InputError(
             f"{folder} exists and was not trained with these settings; choose another name or delete it first."
@@ -145,9 +152,11 @@ class Member:
         )
         self.step = 0
         self.position = (0, 0)
-        self.work = None if job.folder is None else job.folder.parent / f".{job.folder.name}.training"
+        self.work = job.work
         self.log = Log(self.work, job.name, trackers)
         if self.work is not None:
+            for path in self.work.parent.glob(f".{job.name}.*.part"):  # of a run killed while it saved the dictionary
+                shutil.rmtree(path, ignore_errors=True)
             self._resume(self.work)
 
     def learn(self, batch: Batch) -> dict[str, Tensor]:
@@ -157,7 +166,17 @@ class Member:
         return metrics
 
     def write(self, metrics: Mapping[str, Tensor | float]) -> None:
-        """Add a line to the log."""
+        """Add a line to the log.
+
+        Raises:
+            OtoscopeError: the loss is no longer a number.
+        """
+        if not math.isfinite(float(metrics["loss"])):
+            lr = self.job.settings.lr
+            raise OtoscopeError(
+                f"The training of {self.job.name} diverged: its loss is {float(metrics['loss'])} after step "
+                f"{self.step:,}; use a lower learning rate than {lr:g}."
+            )
         self.log.write(self.step, {"lr": self.job.settings.rate(self.step - 1), **metrics})
 
     def save(self) -> None:

@@ -181,7 +181,7 @@ def count_frames(source: FrameSource, clips: Collection[str] | None) -> int:
         unknown = [clip for clip in clips if clip not in source.clips]
         if unknown:
             raise InputError(f"The store has no clip {unknown[0]!r}{nearest(unknown[0], source.clips)}")
-        count = sum(source.clips[clip][1] for clip in clips)
+        count = sum(source.clips[clip][1] for clip in set(clips))
     if count < 1:
         raise InputError("There are no frames to train on.")
     return count
