@@ -138,7 +138,7 @@ def crowd() -> Planted:
 
 def revived(kind: type[TopKLearner], data: Planted, **settings: float) -> tuple[float, float]:
     """Train with 40 of 64 features dead at first; return the dead share at the end and the mean max cosine."""
-    steps, size = 250, 256
+    steps, size = 200, 256
     spec = TopK(64, k=3, dead_after_frames=1000, **settings)  # type: ignore[arg-type]
     made = kind(spec, TrainingPlan(32, steps, steps * size, 0, torch.device("cpu")))
     made.parameters["encoder"][24:] *= 0.02
