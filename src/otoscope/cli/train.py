@@ -13,9 +13,9 @@ from otoscope.cli.terminal import err, number, out, print_json, share
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
+    from otoscope.activations import ActivationStore, EncoderStream
     from otoscope.dictionaries.training.config import TrainingConfig
     from otoscope.dictionaries.training.logs import Tracker
-    from otoscope.dictionaries.training.sources import FrameSource
     from otoscope.workspace import DictionaryPlan, StageOutcome, Workspace
 
 USUAL = {"n_features": 1024, "k": 16}
@@ -183,7 +183,7 @@ def _source(
     sites: Sequence[str],
     chosen: TrainingConfig | None,
     device: str | None,
-) -> tuple[FrameSource, str | None, list[str]]:
+) -> tuple[ActivationStore | EncoderStream, str | None, list[str]]:
     """Return where frames come from, the store's name (None for a stream), and the sites."""
     if not stream:
         store = store or only(folder.names("stores"), "store", "--store")

@@ -25,9 +25,9 @@ from otoscope.workspace.layout import Workspace
 from otoscope.workspace.plan import DictionaryPlan
 
 if TYPE_CHECKING:
+    from otoscope.activations import ActivationStore, EncoderStream
     from otoscope.audio import Corpus
     from otoscope.dictionaries.training.logs import Tracker
-    from otoscope.dictionaries.training.sources import FrameSource
     from otoscope.models import SpeechModel
 
 FORMAT, VERSION = "otoscope-stage", 1
@@ -108,7 +108,7 @@ def harvest_stage(
 
 def train_stage(
     workspace: Workspace,
-    store: str | FrameSource,
+    store: str | ActivationStore | EncoderStream,
     plan: DictionaryPlan,
     *,
     seed: int = 0,
