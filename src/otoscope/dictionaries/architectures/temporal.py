@@ -32,7 +32,7 @@ class Temporal(Matryoshka):
     contrast: float = 0.1
     """Weight of the contrastive loss beside the reconstruction loss; 0 switches it off."""
     temperature: float = 0.1
-    """What cosines are divided by before they compete; the paper's 1 has little effect at this weight."""
+    """What cosines are divided by before they compete; 1, as in the paper, has little effect at this weight."""
 
     kind: ClassVar[str] = "temporal"
 
