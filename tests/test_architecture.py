@@ -84,8 +84,11 @@ FROM_OTHERS = {
     "starlette": "fastapi",
     "pydantic": "fastapi",
     "click": "typer",
-    "datasets": "datasets", "wandb": "wandb",
+    "datasets": "datasets",
+    "wandb": "wandb",
     "scipy": "scikit-learn",
+    "sklearn": "scikit-learn",
+    "yaml": "PyYAML",
 }
 """Packages that come with a dependency, or (`datasets`, `wandb`) with an extra."""
 

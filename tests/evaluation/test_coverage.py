@@ -89,14 +89,18 @@ def test_the_strongest_feature_says_all_about_the_phone_where_it_is_the_phones_o
         assert value(control, "clustering.pnmi.chance", kind="phone", strength=strength) < 0.25
 
 
-def test_pnmi_is_the_mutual_information_over_the_entropy_of_phones(speech: Speech) -> None:
+@pytest.mark.parametrize("strength", ["raw", "relative"])
+def test_pnmi_is_the_mutual_information_over_the_entropy_of_phones(speech: Speech, strength: str) -> None:
     from sklearn.metrics import mutual_info_score
 
     basis = speech.random()
     at, classes = speech.frames.named("phone", 1)
-    strongest = speech.frames.code(basis)[at].toarray().argmax(axis=1)
+    code = speech.frames.code(basis).toarray()
+    power = np.sqrt(np.square(code[speech.frames.half_of_frame == 0]).mean(axis=0))
+    strongest = (code / (power if strength == "relative" else 1))[at].argmax(axis=1)
     expected = mutual_info_score(classes, strongest) / mutual_info_score(classes, classes)
-    (found,) = [m for m in pnmi(basis, speech.frames) if m.name == "clustering.pnmi" and m.of["strength"] == "raw"]
+    measures = pnmi(basis, speech.frames)
+    (found,) = [m for m in measures if m.name == "clustering.pnmi" and m.of["strength"] == strength]
     assert found.value == pytest.approx(expected)
     assert found.low < found.value < found.high
 
