@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from conftest import MemoryStore, planted
+from memory_store import MemoryStore, frames_of
 
 from otoscope.dictionaries import Settings, TopK, TrainingRun, train_many
 from otoscope.dictionaries.formats import saelens
@@ -128,7 +128,7 @@ def live(store: MemoryStore, folder: Path, prepare: Callable[[], None] | None, s
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     draw = random.Random(int(sys.argv[2]))
-    store = MemoryStore(planted(3000, d=12, n=16, k=2, seed=1)[0])
+    store = MemoryStore(frames_of(3000, d=12, n=16, k=2, seed=1)[0])
     make(store, folder / "whole")
     moments: list[Callable[[], None] | None] = [None] * RANDOM_KILLS + IN_WRITING
     draw.shuffle(moments)

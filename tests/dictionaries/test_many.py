@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import MemoryStore, planted
+from memory_store import MemoryStore, frames_of
 
 from otoscope.activations.shuffle import FrameBatch
 from otoscope.dictionaries import Settings, TopK, TrainingRun, train, train_many
@@ -24,7 +24,7 @@ SETTINGS = Settings(steps=25, batch_size=128, lr=3e-3)
 
 @pytest.fixture(scope="module")
 def two_sites() -> MemoryStore:
-    low, high = planted(2000, d=12, n=16, k=2, seed=1)[0], planted(2000, d=20, n=24, k=3, seed=2)[0]
+    low, high = frames_of(2000, d=12, n=16, k=2, seed=1)[0], frames_of(2000, d=20, n=24, k=3, seed=2)[0]
     return MemoryStore({LOW: low, HIGH: high})
 
 

@@ -124,9 +124,9 @@ def test_ctrl_c_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on(stor
 
 
 def test_every_architecture_resumes_exactly(tmp_path: Path) -> None:
-    from conftest import MemoryStore, planted
+    from memory_store import MemoryStore, frames_of
 
-    sites = {f"encoder.{i}.resid_post": planted(1500, d=12, n=16, k=2, seed=i)[0] for i in range(2)}
+    sites = {f"encoder.{i}.resid_post": frames_of(1500, d=12, n=16, k=2, seed=i)[0] for i in range(2)}
     store = MemoryStore(sites)
     settings = Settings(steps=30, batch_size=96, lr=3e-3, checkpoint_every=4)
 
