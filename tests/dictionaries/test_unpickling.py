@@ -141,6 +141,15 @@ def test_an_oversized_pickle_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         read_torch_file(path)
 
 
+def test_a_short_pickle_cannot_ask_for_much_memory(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.pt", b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b".")
+    with pytest.raises(OtoscopeError, match="it remembers 2147483647 things"):
+        read_torch_file(path)
+    path = archive(tmp_path / "b.pt", b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".")
+    with pytest.raises(OtoscopeError):
+        read_torch_file(path)
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "archive/../../x", "..\\x", "C:/x"])
 def test_names_that_lead_out_of_the_archive_are_refused(tmp_path: Path, name: str) -> None:
     path = archive(tmp_path / "a.pt", pickle.dumps({}), **{name: b"x"})

@@ -11,6 +11,7 @@ import io
 import math
 import os
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections import OrderedDict
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from otoscope.errors import InputError, OtoscopeError
 
-LARGEST_PICKLE = 64 << 20
+LARGEST_PICKLE = 16 << 20
 """Bytes of `data.pkl`; the tensors lie outside it, so that real ones take kilobytes."""
 _STORAGES = {
     f"{name}Storage": dtype
@@ -41,6 +43,8 @@ _STORAGES = {
         "Bool": torch.bool,
     }.items()
 }
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError, RuntimeError, struct.error)
+"""What `zipfile` raises at damaged, encrypted and future archives."""
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _STORAGES.values()}
 _NUMPY = {"f2": "e", "f4": "f", "f8": "d", "i1": "b", "i2": "h", "i4": "i", "i8": "q", "u1": "B", "b1": "?"}
 """Numbers of NumPy, in the letters of `struct`."""
@@ -99,7 +103,7 @@ class Archive:
             )
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
+        except _ZIP_ERRORS as error:
             raise self.damaged("its table of contents is missing") from error
         self._check_members()
 
@@ -141,7 +145,7 @@ class Archive:
         """Return a member's bytes."""
         try:
             return self._zip.read(self._root + name)
-        except (zipfile.BadZipFile, KeyError, OSError, EOFError) as error:
+        except _ZIP_ERRORS as error:
             raise self.damaged(f"{name} cannot be read") from error
 
     def storage(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
@@ -149,11 +153,10 @@ class Archive:
         size = self._sizes.get(f"{self._root}data/{key}")
         if size is None or size < count * dtype.itemsize:
             raise self.damaged(f"data/{key} should hold {count} numbers")
-        return (
-            torch.frombuffer(bytearray(self.read(f"data/{key}")), dtype=dtype, count=count)
-            if count
-            else torch.empty(0, dtype=dtype)
-        )
+        if not count:
+            return torch.empty(0, dtype=dtype)
+        content = np.frombuffer(self.read(f"data/{key}"), np.uint8, count * dtype.itemsize)
+        return torch.from_numpy(content.copy()).view(dtype)
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> Any:
@@ -169,6 +172,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     archive = Archive(Path(path))
     text = archive.read("data.pkl")
     try:
+        _check_operations(archive, text)
         return _Reader(archive, text).load()
     except OtoscopeError:
         raise
@@ -187,6 +191,21 @@ def read_tensors(held: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(held, Mapping):
         raise InputError(f"{path} holds a {type(held).__name__} where a table of weights was expected.")
     return {str(name): value.read() for name, value in held.items() if isinstance(value, StoredTensor)}
+
+
+def _check_operations(archive: Archive, text: bytes) -> None:
+    """Refuse operations that torch.save does not use, and places for what is remembered beyond what could be filled.
+
+    A pickle of ten bytes may otherwise ask for gigabytes.
+    """
+    for operation, argument, _ in pickletools.genops(text):
+        if operation.name in _NEVER:
+            raise InputError(f"{archive.path} uses the pickle operation {operation.name}, which torch.save does not.")
+        if operation.name.endswith("PUT") and int(argument or 0) > len(text):
+            raise archive.damaged(f"it remembers {argument} things")
+
+
+_NEVER = {"BYTEARRAY8", "NEXT_BUFFER", "READONLY_BUFFER", "EXT1", "EXT2", "EXT4", "INST", "OBJ"}
 
 
 class _Reader(pickle.Unpickler):
