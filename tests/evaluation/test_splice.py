@@ -68,7 +68,7 @@ def zeros(site: str) -> RandomBasis:
 @pytest.fixture(scope="module")
 def clips(mini: Corpus) -> list[Clip]:
     spoken, sounds = ([clip for clip in mini if bool(clip.text) is wanted] for wanted in (True, False))
-    return [*spoken[:9], *sounds[:2]]
+    return [*spoken[:6], *sounds[:2]]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_the_cross_entropy_is_what_the_model_gives_its_own_right_transcripts(
             assert tokens == len(transcript.tokens) + 1
             assert nats / tokens == pytest.approx(-transcript.avg_log_prob, abs=0.02)
             right += 1
-    assert right >= 4
+    assert right >= 3
 
 
 def test_figures_come_with_intervals_over_clips_and_say_what_they_rest_on(effect: SpliceEffect) -> None:
