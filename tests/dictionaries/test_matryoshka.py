@@ -9,6 +9,7 @@ import torch
 from dense_reference import auxiliary, frames, keep_per_batch, largest_error, pre_activations, shaken, unexplained
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planted import unscaled
 from torch import Tensor
 
 from otoscope.dictionaries import BatchTopK, Matryoshka, ThresholdDictionary
@@ -67,8 +68,6 @@ def test_packing_keeps_the_wanted_entries_in_order_and_nothing_else(t: int, k: i
 
 
 def test_a_matryoshka_dictionary_is_saved_as_a_thresholded_one() -> None:
-    from planted import unscaled
-
     made = shaken(Matryoshka(N, k=K), D)
     assert isinstance(made, SparseLearner)
     made.gradients(Batch.of(frames(T, D)), 0)
