@@ -34,6 +34,7 @@ SPREAD = 8.0
 PROBE = 128
 """Frames by which it is decided whether rough scores rule out enough."""
 _ENTRIES = 2**19  # rough scores of a block of frames, 4 bytes each, that lie in the second cache together
+_SAMPLE = 1024  # frames and features from which the sizes of units are estimated
 _FEW_ROWS = 32  # a thread's least share of frames
 
 
@@ -63,11 +64,12 @@ def filtered_top_k(x: Tensor, rows: Tensor, bias: Tensor, k: int) -> tuple[Tenso
     t, n = len(x), len(rows)
     values, indices = torch.empty(t, k), torch.empty(t, k, dtype=torch.int32)
     left = torch.ones(t, dtype=torch.bool)
-    rounded, frames = round_rows(rows), round_rows(x)
+    balance = _balance(x, rows)
+    rounded, frames = round_rows(rows, balance), round_rows(x, 1 / balance)
     tolerance = min(SPREAD / x.shape[1] ** 0.5, 1.0)
     beyond = (frames.lost * tolerance + 1e-5 * (frames.norm + frames.lost)).numpy()
     of_row = tuple(part.numpy() for part in (rounded.step, rounded.norm + rounded.lost, rounded.lost * tolerance))
-    size = max(_ENTRIES // n // 64 * 64, 64) * torch.get_num_threads()
+    size = max(_ENTRIES // n // 64 * 64, 128) * torch.get_num_threads()
     rough = torch.empty(max(min(size, t), min(PROBE, t)), n, dtype=torch.int32)
     start, stop = 0, min(PROBE, t)
     while start < t:
@@ -83,20 +85,33 @@ def filtered_top_k(x: Tensor, rows: Tensor, bias: Tensor, k: int) -> tuple[Tenso
     return values, indices, left
 
 
-def round_rows(matrix: Tensor) -> Rounded:
-    """Return the rows of `matrix` `[r, d]` rounded to 8 bits, each with a step of its own."""
+def _balance(x: Tensor, rows: Tensor) -> Tensor:
+    """Return what units of `rows` are multiplied and of `x` divided by, `[d]`: units that dwarf the others are shared.
+
+    Powers of 2, so that no product changes by it.
+    """
+    some = [matrix[:: -(-len(matrix) // _SAMPLE)] for matrix in (x, rows)]
+    of_x, of_rows = (matrix.square().mean(dim=0).clamp_min(1e-30).log2() / 2 for matrix in some)
+    return torch.exp2(((of_x - of_rows) / 2).round())
+
+
+def round_rows(matrix: Tensor, factors: Tensor) -> Rounded:
+    """Return the rows of `matrix · factors` `[r, d]` rounded to 8 bits, each with a step of its own."""
     codes = torch.empty(matrix.shape, dtype=torch.int8)
     step, norm, lost = torch.empty(3, len(matrix))
     outputs = (codes.numpy(), step.numpy(), norm.numpy(), lost.numpy())
-    share(_round, len(matrix), matrix.detach().numpy(), *outputs)
+    share(_round, len(matrix), matrix.detach().numpy(), factors.numpy(), *outputs)
     return Rounded(codes, step, norm, lost)
 
 
 @jit
-def _round(start: int, stop: int, matrix: Any, codes: Any, steps: Any, norms: Any, losts: Any) -> None:
+def _round(start: int, stop: int, matrix: Any, factors: Any, codes: Any, steps: Any, norms: Any, losts: Any) -> None:
     d = matrix.shape[1]
+    row = np.empty(d, np.float32)
     for r in range(start, stop):
-        row, code = matrix[r], codes[r]
+        source, code = matrix[r], codes[r]
+        for c in range(d):
+            row[c] = source[c] * factors[c]
         largest = max(largest_magnitude(row), TINY)
         step, per_step = largest / np.float32(127), np.float32(127) / largest
         norm, lost = ZERO, ZERO
