@@ -17,6 +17,8 @@ from otoscope.dictionaries.training.learner import Batch, Scaling
 from otoscope.errors import InputError
 
 DEAD = [2, 5, 17]
+UNIT = D**0.5
+"""Thresholds are learnt in the length of a frame."""
 
 
 class Jump(torch.autograd.Function):
@@ -54,14 +56,15 @@ class Heaviside(torch.autograd.Function):
 
 def published_loss(spec: JumpReLU, p: dict[str, Tensor], x: Tensor) -> Tensor:
     z = (x - p["decoder_bias"]) @ p["encoder"].T + p["encoder_bias"]
-    code = Jump.apply(z, p["threshold"], spec.bandwidth)
-    active = Heaviside.apply(z, p["threshold"], spec.bandwidth).sum(dim=1).mean()
+    threshold = p["threshold"] * UNIT
+    code = Jump.apply(z, threshold, spec.bandwidth)
+    active = Heaviside.apply(z, threshold, spec.bandwidth).sum(dim=1).mean()
     loss = (x - code @ p["decoder"] - p["decoder_bias"]).square().sum()
     if spec.target_l0 is None:
         loss = loss + len(x) * spec.l0 * active
     else:
         loss = loss + len(x) * D * spec.target_weight * (active / spec.target_l0 - 1).square()
-    return loss + spec.pre_act * (p["threshold"] - z)[:, DEAD].relu().sum()
+    return loss + spec.pre_act * (threshold - z)[:, DEAD].relu().sum()
 
 
 CASES = {
@@ -89,8 +92,8 @@ def test_without_entries_near_them_thresholds_stay() -> None:
 def test_thresholds_learn_and_never_fall_below_zero() -> None:
     x = planted(4000, D, 20, 2).x
     learner = learn(JumpReLU(24, l0=0.2), x, steps=100, lr=1e-2)
-    threshold = learner.parameters["threshold"]
-    assert threshold.dtype == torch.float32
+    assert learner.parameters["threshold"].dtype == torch.float32
+    threshold = learner.parameters["threshold"] * UNIT
     assert float(threshold.min()) >= 0
     assert float((threshold - 0.1).abs().mean()) > 0.02
 
@@ -122,7 +125,7 @@ def test_the_dictionary_takes_raw_activations_with_thresholds_in_their_unit() ->
     dictionary = made.dictionary(Scaling.of(mean, scale), sites=("encoder.2.resid_post",), name="mine")
     p = made.parameters
     z = (x - p["decoder_bias"]) @ p["encoder"].T + p["encoder_bias"]
-    code = z * (z > p["threshold"])
+    code = z * (z > p["threshold"] * UNIT)
     assert torch.allclose(dictionary.encode(x / scale + mean).dense() * scale, code, atol=1e-4)
     expected = (code @ p["decoder"] + p["decoder_bias"]) / scale + mean
     assert torch.allclose(dictionary.reconstruct((x / scale + mean)[None])[0], expected, atol=1e-3)

@@ -34,7 +34,7 @@ from otoscope.errors import InputError
 class JumpReLU(DenseSpec):
     """A JumpReLU sparse autoencoder to be trained; frames have mean squared length d, which sets the units."""
 
-    l0: float = 2.0
+    l0: float = 1.0
     """Weight of each active feature of a frame beside its squared error; without effect where target_l0 is given."""
     target_l0: float | None = None
     """Number of active features per frame to steer for, in place of a fixed weight; None: no target."""
@@ -42,7 +42,7 @@ class JumpReLU(DenseSpec):
     """Weight of (L0 / target_l0 − 1)² beside the fraction of variance unexplained."""
     threshold: float = 0.1
     """Where thresholds start."""
-    bandwidth: float = 0.1
+    bandwidth: float = 0.5
     """Width of the window around a threshold in which entries move it; wider learns steadier, narrower less biased."""
     pre_act: float = 0.0
     """Weight of how far dead features lie below their threshold; 3e-6 in Conerly et al. 2025, 0 switches it off."""
@@ -73,11 +73,18 @@ class JumpReLULearner(DenseLearner):
 
     def __init__(self, spec: JumpReLU, plan: TrainingPlan) -> None:
         super().__init__(spec, plan)
-        self.parameters["threshold"] = torch.full_like(self.parameters["encoder_bias"], spec.threshold)
-        self.fresh = {**self.fresh, "threshold": spec.threshold}
+        # In the paper's unit, the length of a frame, a step of Adam moves a threshold sqrt(d) times as far as in ours.
+        self.unit = plan.d_in**0.5
+        self.fresh = {**self.fresh, "threshold": spec.threshold / self.unit}
+        self.parameters["threshold"] = torch.full_like(self.parameters["encoder_bias"], self.fresh["threshold"])
         self._dead = self._find_dead()
         if spec.pre_act > 0:
             self.sparse_below = 0.0  # its gradient is dense in the columns of dead features
+
+    @property
+    def thresholds(self) -> Tensor:
+        """The threshold of each feature in the unit of its values, `[n]`."""
+        return self.parameters["threshold"] * self.unit
 
     def gradients(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the gradient of every parameter, and the metrics of this batch."""
@@ -86,8 +93,7 @@ class JumpReLULearner(DenseLearner):
 
     def activate(self, pre: Tensor, sums: Sums) -> tuple[Tensor, Kept]:
         """Return the entries above their threshold; kept are the entries near it (1, others 0) and dead columns."""
-        threshold = self.parameters["threshold"]
-        distance = pre - threshold
+        distance = pre - self.thresholds
         kept: Kept = ()
         if len(self._dead):
             short = -distance[:, self._dead]
@@ -108,7 +114,7 @@ class JumpReLULearner(DenseLearner):
         by_pre = super().back(by_code, code, kept, sums)
         if short:
             by_short = short[0] * (self.spec.pre_act / 2)
-            sums.gradients["threshold"][self._dead] += by_short.sum(dim=0)
+            sums.gradients["threshold"][self._dead] += by_short.sum(dim=0) * self.unit
             by_pre[:, self._dead] -= by_short
         return by_pre
 
@@ -120,7 +126,7 @@ class JumpReLULearner(DenseLearner):
 
     def finish(self, sums: Sums, frames: int, step: int) -> dict[str, Tensor]:
         """Add the thresholds' gradient, equations 11 and 12 of the paper; return the penalties."""
-        spec, threshold = self.spec, self.parameters["threshold"]
+        spec = self.spec
         share = self.sparsity_weight(step)
         if spec.target_l0 is None:
             each = sums.active.new_full((), share * spec.l0)
@@ -130,8 +136,8 @@ class JumpReLULearner(DenseLearner):
             weight = share * spec.target_weight * self.plan.d_in
             each = 2 * weight * excess / spec.target_l0
             terms = {"l0_penalty": weight * frames * excess.square()}
-        by_threshold = threshold * sums.more["by_near"] + each / 2 * sums.more["near"]
-        sums.gradients["threshold"] -= by_threshold / spec.bandwidth
+        by_threshold = self.thresholds * sums.more["by_near"] + each / 2 * sums.more["near"]
+        sums.gradients["threshold"] -= by_threshold * (self.unit / spec.bandwidth)
         if spec.pre_act:
             terms["pre_act"] = spec.pre_act * sums.more.get("short", torch.zeros_like(sums.active))
         return terms
@@ -148,5 +154,5 @@ class JumpReLULearner(DenseLearner):
     def dictionary(self, scaling: Scaling, *, sites: tuple[str, ...], name: str) -> ThresholdDictionary:
         """Return the dictionary for raw activations."""
         weights, unit = folded({key: self.parameters[key] for key in WEIGHTS}, scaling)
-        threshold = (self.parameters["threshold"].cpu().double() * unit).float()
+        threshold = (self.thresholds.cpu().double() * unit).float()
         return ThresholdDictionary(**weights, threshold=threshold, site=sites[0], sites=sites, name=name)
