@@ -34,7 +34,7 @@ MIN_DRAWN = 20
 """Classes with fewer frames in a half are not probed."""
 MAX_FRAMES = 6000
 """Frames that the probe which tells all classes apart is fitted to."""
-ITERATIONS = 100
+ITERATIONS = 300
 
 Rows = npt.NDArray[np.float32]
 
