@@ -84,7 +84,8 @@ class JumpReLULearner(DenseLearner):
     @property
     def thresholds(self) -> Tensor:
         """The threshold of each feature in the unit of its values, `[n]`."""
-        return self.parameters["threshold"] * self.unit
+        thresholds: Tensor = self.parameters["threshold"] * self.unit
+        return thresholds
 
     def gradients(self, batch: Batch, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the gradient of every parameter, and the metrics of this batch."""
