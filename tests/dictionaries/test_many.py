@@ -98,11 +98,12 @@ def test_members_that_are_done_or_ahead_wait_for_the_others(two_sites: MemorySto
         if done == 17:
             raise TimeoutError
 
-    names = ["low", "high", "in segments"]
+    names = ["low", "high", "sparser", "in segments"]
     train_many(two_sites, some(names, "whole"), settings=SETTINGS, progress=False)
     train_many(two_sites, some(["low"], "cut"), settings=SETTINGS, progress=False)
-    with pytest.raises(TimeoutError):
-        train_many(two_sites, some(["in segments"], "cut"), settings=SETTINGS, progress=stop)
+    for ahead in ("high", "in segments"):
+        with pytest.raises(TimeoutError):
+            train_many(two_sites, some([ahead], "cut"), settings=SETTINGS, progress=stop)
     train_many(two_sites, some(names, "cut"), settings=SETTINGS, progress=False)
     for name in names:
         assert files(tmp_path / "cut" / name) == files(tmp_path / "whole" / name), name
