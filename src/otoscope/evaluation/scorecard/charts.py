@@ -13,6 +13,7 @@ from html import escape
 
 WIDTH = 380
 _LABEL, _RIGHT, _ROW, _AXIS = 142, 52, 24, 26
+_LINE = 13
 _N_STYLES = 8
 
 
@@ -113,19 +114,15 @@ def scatter(series: Sequence[Series], *, title: str, x_title: str, y_title: str)
     parts += [_text(across(tick), height - 22, figure(tick), "middle") for tick in across.ticks(5)]
     parts.append(_text((left + WIDTH) / 2, height - 5, x_title, "middle"))
     parts.append(_text(2, 9, y_title, "start"))
+    placed: list[tuple[float, float]] = []
     for each in series:
-        style = each.style
         for point in each.points:
             if not math.isfinite(point.x + point.y):
                 continue
             x, y = across(point.x), vertical(point.y)
-            parts += _mark(x, point, vertical, style)
-            end = x > WIDTH - 130
+            parts += _mark(x, point, vertical, each.style)
             if point.label:
-                parts.append(
-                    f'<text class="label {style}" x="{x + (-8 if end else 8):.1f}" y="{y - 6:.1f}" '
-                    f'text-anchor="{"end" if end else "start"}">{escape(_short(point.label, 22))}</text>'
-                )
+                parts.append(_label(x, y - 6, point.label, each.style, placed))
     return _svg(parts, height, title)
 
 
@@ -206,6 +203,17 @@ def _mark(x: float, point: Point, vertical: _Scale, style: str) -> list[str]:
 def series_style(number: int) -> str:
     """Return the style of the series of this number."""
     return f"s{number % _N_STYLES}"
+
+
+def _label(x: float, y: float, text: str, style: str, placed: list[tuple[float, float]]) -> str:
+    """A point's name beside it, lower where another name is already."""
+    while any(abs(x - other) < _LABEL and abs(y - line) < _LINE for other, line in placed):
+        y += _LINE
+    placed.append((x, y))
+    at_end = x > WIDTH - _LABEL
+    anchor, x = ("end", x - 8) if at_end else ("start", x + 8)
+    name = escape(_short(text, 22))
+    return f'<text class="label {style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{name}</text>'
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:
