@@ -61,7 +61,7 @@ def _warnings(cards: Sequence[Scorecard]) -> list[str]:
 def _frontier(cards: Sequence[Scorecard], name: str, title: str) -> str:
     series, key = [], []
     for number, card in enumerate(cards):
-        own = _points(card, name, few=len(cards) < 3)
+        own = _points(card, name, named=number == 0)
         if own:
             series.append(Series(card.name, own, series_style(number)))
             key.append((series_style(number), card.name))
@@ -73,8 +73,8 @@ def _frontier(cards: Sequence[Scorecard], name: str, title: str) -> str:
     return framed(svg, title, caption, legend(key))
 
 
-def _points(card: Scorecard, name: str, *, few: bool) -> tuple[Point, ...]:
-    """A dictionary and those of its baselines that are about as sparse; the latter are named where few are shown."""
+def _points(card: Scorecard, name: str, *, named: bool) -> tuple[Point, ...]:
+    """A dictionary and those of its baselines that are about as sparse, `named` or as plain rings."""
     points = []
     for subject in card.subjects:
         y, x = _plain(card, name, subject.role), _plain(card, L0, subject.role)
@@ -83,7 +83,7 @@ def _points(card: Scorecard, name: str, *, few: bool) -> tuple[Point, ...]:
         mine = subject.role == TRAINED
         own = _plain(card, L0, TRAINED)
         if mine or (own is not None and x.value <= 2 * own.value):
-            label = card.name if mine else subject.name if few else ""
+            label = card.name if mine else subject.name if named else ""
             points.append(Point(x.value, y.value, y.low, y.high, label, hollow=not mine))
     return tuple(points)
 

@@ -44,7 +44,7 @@ svg .dot{stroke:var(--card);stroke-width:1}
 table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
 th,td{padding:6px 9px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 tr:first-child th{border-top:0}
-th:first-child,td:first-child{text-align:left}
+th:first-child,td:first-child{text-align:left;white-space:normal;min-width:8.5em}
 th{font-weight:600;color:var(--soft)}
 td small{display:block;color:var(--soft);font-size:.76rem}
 tr.mine td:first-child{color:var(--mine);font-weight:600}
