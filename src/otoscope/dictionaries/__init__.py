@@ -21,6 +21,8 @@ from otoscope.dictionaries.formats.hub import pull, push
 from otoscope.dictionaries.formats.opening import load_dictionary, save_as
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.dictionaries.thresholded import ReluDictionary, ThresholdDictionary
+from otoscope.dictionaries.training.config import TrainingConfig, preset, read_config
+from otoscope.dictionaries.training.logs import TensorBoard, WeightsAndBiases
 from otoscope.dictionaries.training.loop import train, train_many
 from otoscope.dictionaries.training.runs import TrainingRun
 from otoscope.dictionaries.training.settings import Settings
@@ -47,15 +49,20 @@ __all__ = [
     "SoftFrozenDecoder",
     "SparseCode",
     "Temporal",
+    "TensorBoard",
     "ThresholdDictionary",
     "TopK",
     "TopKDictionary",
     "TopKTranscoder",
+    "TrainingConfig",
     "TrainingRun",
     "Transcoder",
+    "WeightsAndBiases",
     "load_dictionary",
+    "preset",
     "pull",
     "push",
+    "read_config",
     "save_as",
     "train",
     "train_many",
