@@ -86,11 +86,12 @@ FROM_OTHERS = {
     "click": "typer",
     "datasets": "datasets",
     "wandb": "wandb",
+    "triton": "torch",
     "scipy": "scikit-learn",
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-"""Packages that come with a dependency, or (`datasets`, `wandb`) with an extra."""
+"""Packages that come with a dependency (`triton` with torch's CUDA builds), or (`datasets`, `wandb`) with an extra."""
 
 
 def dependencies() -> set[str]:

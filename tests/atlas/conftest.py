@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from planted import World, plant
+from planted_world import World, plant
 
 from otoscope.atlas import Atlas, build_atlas
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted import ALWAYS, DEAD, SITE, STEPS, M, World
+from planted_world import ALWAYS, DEAD, SITE, STEPS, M, World
 
 from otoscope.atlas import Atlas, build_atlas
 from otoscope.dictionaries import Dictionary, Neurons, RandomBasis

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from planted import ALWAYS, MORNING, NOISE, SIREN, VOICE, M, World, plant, silence
+from planted_world import ALWAYS, MORNING, NOISE, SIREN, VOICE, M, World, plant, silence
 
 from otoscope.atlas import Atlas, build_atlas
 from otoscope.audio import Corpus, Interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from planted import MORNING, SIREN, M, World
+from planted_world import MORNING, SIREN, M, World
 
 from otoscope.atlas import Atlas, build_atlas
 from otoscope.audio import Corpus

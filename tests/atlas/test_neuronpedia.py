@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import DEAD, MORNING, SIREN, M, World
+from planted_world import DEAD, MORNING, SIREN, M, World
 
 from otoscope.atlas import Atlas
 from otoscope.atlas.neuronpedia import PAUSE, export_neuronpedia

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from planted import learn, mean_max_cosine, planted, unscaled
 from torch import Tensor
 
 from otoscope.dictionaries import Dictionary, TopK
@@ -12,7 +13,6 @@ from otoscope.dictionaries.architectures.transcoder import Transcoder
 from otoscope.dictionaries.training.learner import Batch, TrainingPlan
 from otoscope.dictionaries.training.optimiser import Optimiser
 from otoscope.dictionaries.training.schedule import learning_rate
-from tests.dictionaries.planted import learn, mean_max_cosine, planted, unscaled
 
 CPU = torch.device("cpu")
 
