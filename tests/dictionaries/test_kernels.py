@@ -28,6 +28,9 @@ def same_top_k(pre: Tensor, k: int) -> None:
     assert int(indices[~active].abs().sum()) == 0
     for row, kept in zip(indices, active, strict=True):
         assert len(row[kept].unique()) == int(kept.sum()), "a feature was chosen twice"
+    dense = torch.zeros_like(pre).scatter_add_(1, indices.long(), values)
+    assert torch.equal(compiled.keep_top(pre.clone(), k), dense)
+    assert torch.equal(reference.keep_top(pre.clone(), k).sort(dim=1).values, dense.sort(dim=1).values)
 
 
 @given(shapes)

@@ -47,6 +47,13 @@ def top_k(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, indices
 
 
+def keep_top(pre: Tensor, k: int) -> Tensor:
+    """Return `pre`, changed in place: all but the `k` largest positive entries of each row are 0."""
+    pre = pre.contiguous()
+    share(_keep_top, len(pre), pre.numpy(), k)
+    return pre
+
+
 def gather_dot(x: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """Return `x[t] · rows[indices[t, k]]`."""
     result = torch.empty(indices.shape)
@@ -196,6 +203,36 @@ def _top_k(start: int, stop: int, pre: Any, k: int, values: Any, indices: Any) -
         values[t] = ZERO
         indices[t] = 0
         write_sorted(found, where, count, k, values[t], indices[t])
+
+
+@jit
+def _keep_top(start: int, stop: int, pre: Any, k: int) -> None:
+    # Positive numbers order like the integers of their bits, so 31 halvings find the k-th largest exactly.
+    for t in range(start, stop):
+        row, bits = pre[t], pre[t].view(np.int32)
+        low, high = np.int32(1), np.int32(1)
+        for i in range(bits.shape[0]):
+            high = max(high, bits[i])
+        while low < high:
+            middle = low + (high - low + np.int32(1)) // np.int32(2)
+            count = ZERO
+            for i in range(bits.shape[0]):
+                count += ONE if bits[i] >= middle else ZERO
+            if count >= k:
+                low = middle
+            else:
+                high = middle - np.int32(1)
+        kept = ZERO
+        for i in range(bits.shape[0]):
+            inside = bits[i] >= low
+            kept += ONE if inside else ZERO
+            row[i] = row[i] if inside else ZERO
+        at = bits.shape[0] - 1
+        while kept > k:  # equals of the k-th: the lower index wins
+            if bits[at] == low:
+                row[at] = ZERO
+                kept -= ONE
+            at -= 1
 
 
 @jit

@@ -1,4 +1,4 @@
-"""The sparse operations in plain torch: the definition of each kernel, and what runs on GPUs.
+"""The sparse operations in plain torch: the definition of each kernel, and what runs where there is no other.
 
 Shapes: `t` frames, `d` model width, `n` features, `k` entries per frame; `rows` is `[n, d]`, one direction a feature.
 """
@@ -18,6 +18,12 @@ def top_k(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     values, indices = torch.topk(pre, k, dim=1)
     values = values.relu()
     return values, torch.where(values > 0, indices, 0).to(torch.int32)
+
+
+def keep_top(pre: Tensor, k: int) -> Tensor:
+    """Return `pre` `[t, n]` with all but the `k` largest positive entries of each row set to 0; it may be changed."""
+    values, indices = torch.topk(pre, min(k, pre.shape[1]), dim=1)
+    return torch.zeros_like(pre).scatter_(1, indices, values.relu())
 
 
 def sparse_decode(values: Tensor, indices: Tensor, rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ silent for long learn from what the others left over (AuxK, Gao et al. 2024, arX
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -13,12 +14,15 @@ import torch
 from torch import Tensor
 
 from otoscope.dictionaries.kernels import encode_top_k, feature_sums, gather_dot, scatter_outer, sparse_decode
+from otoscope.dictionaries.training.auxiliary import ROOMY, Rows, rebuild_by
 from otoscope.dictionaries.training.learner import Batch, Learner, Scaling, Spec, TrainingPlan
 from otoscope.errors import InputError
 from otoscope.models.networks.arithmetic import multiplies
 
 WORTH_A_SHORTLIST = 2**20
 """Weights of the encoder (`n · d`) from which candidates are found in bfloat16 where the CPU multiplies it."""
+BY_FEATURE = ("encoder", "encoder_bias", "decoder")
+"""Parameters with one row for each feature."""
 _TINY = 1e-12
 
 
@@ -55,6 +59,7 @@ class SparseLearner(Learner):
 
     def __init__(self, spec: SparseSpec, plan: TrainingPlan) -> None:
         self.spec, self.plan = spec, plan
+        self.n_features = spec.n_features
         self.spare = {}
         n, d_in, d_out = spec.n_features, plan.d_in, plan.width_out
         rows = torch.nn.functional.normalize(torch.randn(n, d_in, generator=plan.generator()), dim=1).to(plan.device)
@@ -141,12 +146,12 @@ class SparseLearner(Learner):
         by_value = gather_dot(by_output, indices, self.parameters["decoder"]) * (values > 0)
         gradients = self.through_values(by_value, indices, x)
         spare = self.spare.pop("decoder", None)
-        gradients["decoder"] = scatter_outer(values, indices, by_output, self.spec.n_features, out=spare)
+        gradients["decoder"] = scatter_outer(values, indices, by_output, self.n_features, out=spare)
         return gradients
 
     def through_values(self, by_value: Tensor, indices: Tensor, x: Tensor) -> dict[str, Tensor]:
         """Carry a gradient `[t, k]` at the values of a code back to the encoder and to what it subtracts."""
-        n = self.spec.n_features
+        n = self.n_features
         by_bias = feature_sums(by_value, indices, n)
         bias = self.parameters["decoder_bias"]
         return {
@@ -159,18 +164,42 @@ class SparseLearner(Learner):
         self, gradients: dict[str, Tensor], residual: Tensor, error: Tensor, x: Tensor, dead: Tensor
     ) -> Tensor:
         """Let the strongest dead features rebuild the residual (a constant target); return the weighted loss."""
-        rows = dead.nonzero().flatten()
-        if self.spec.aux_coefficient == 0 or len(rows) == 0:
+        dead_rows = dead.nonzero().flatten()
+        if self.spec.aux_coefficient == 0 or len(dead_rows) == 0:
             return error.new_zeros(())
-        k = min(self.k_aux, len(rows))
-        values, local = encode_top_k(x, self.parameters["encoder"][rows], self.parameters["encoder_bias"][rows], k)
-        indices = rows[local.long()].to(torch.int32)
-        miss = self.decoded(values, indices) - residual
-        weight = self.spec.aux_coefficient * min(len(rows) / self.k_aux, 1.0) / error.clamp_min(_TINY)
-        extra = self.through_code(miss * (2 * weight), values, indices, x)
+        k = min(self.k_aux, len(dead_rows))
+        weight = self.spec.aux_coefficient * min(len(dead_rows) / self.k_aux, 1.0) / error.clamp_min(_TINY)
+        plain = type(self).through_code is SparseLearner.through_code
+        if plain and len(dead_rows) <= ROOMY * k:
+            rows = Rows(*(self.parameters[name][dead_rows] for name in BY_FEATURE))
+            loss, found = rebuild_by(rows, x, residual, k)
+            extra = {name: getattr(found, name) * weight for name in BY_FEATURE}
+            if self.centred:
+                extra["decoder_bias"] = -(extra["encoder_bias"] @ rows.encoder)
+        else:
+            loss, extra = self._with_features(dead_rows)._rebuild_sparsely(x, residual, k, weight)
         for name, gradient in extra.items():
-            gradients[name] += gradient
-        return weight * sum_of_squares(miss)
+            if name in BY_FEATURE:
+                gradients[name].index_add_(0, dead_rows, gradient)
+            else:
+                gradients[name] += gradient
+        return weight * loss
+
+    def _rebuild_sparsely(self, x: Tensor, target: Tensor, k: int, weight: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return how far the `k` strongest features of each frame miss a constant target, and weighted gradients."""
+        values, indices = encode_top_k(x, self.parameters["encoder"], self.parameters["encoder_bias"], k)
+        miss = self.decoded(values, indices) - target
+        return sum_of_squares(miss), self.through_code(miss * (2 * weight), values, indices, x)
+
+    def _with_features(self, features: Tensor) -> SparseLearner:
+        """Return a learner of some of the features only, which shares nothing that is written to."""
+        part = copy.copy(self)
+        part.parameters = {
+            name: parameter[features] if name in BY_FEATURE else parameter
+            for name, parameter in self.parameters.items()
+        }
+        part.n_features, part.spare = len(features), {}
+        return part
 
     def _count_silence(self, values: Tensor, indices: Tensor, frames: int) -> dict[str, Tensor]:
         fired = feature_sums(values, indices, self.spec.n_features) > 0  # values are never negative
