@@ -4,6 +4,7 @@ from otoscope.workspace.layout import KINDS, Address, Workspace, as_name
 from otoscope.workspace.pipeline import Split, Summary, dictionary_figures, held_out_split, run_pipeline
 from otoscope.workspace.plan import BASELINES, DictionaryPlan, Plan, default_plan, dictionary_kinds
 from otoscope.workspace.stages import StageOutcome, atlas_stage, corpus_stage, harvest_stage, train_stage
+from otoscope.workspace.sweeping import sweep_stage
 
 __all__ = [
     "BASELINES",
@@ -24,5 +25,6 @@ __all__ = [
     "harvest_stage",
     "held_out_split",
     "run_pipeline",
+    "sweep_stage",
     "train_stage",
 ]

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +126,7 @@ def train_stage(
         InputError: the store has no such site, or the sites do not fit the architecture.
     """
     source = workspace.store(store) if isinstance(store, str) else store
-    sites = plan.sites or (plan.site,)
-    for site in sites:
-        if site not in source.sites:
-            raise InputError(f"The activations have no site {site!r}; there are {', '.join(source.sites)}.")
-    d = source.d(plan.site)
-    inputs: dict[str, Any] = {**plan.settings(), "d": d, "seed": seed}
-    if plan.is_trained or plan.kind == "pca":
-        inputs |= {"store": source.fingerprint, "clips": None if clips is None else _digest(list(clips))}
+    inputs, sites, d = train_inputs(source, plan, seed, clips), plan.sites or (plan.site,), source.d(plan.site)
 
     def work(folder: Path) -> None:
         from otoscope.dictionaries import Neurons, RandomBasis, train
@@ -160,6 +153,23 @@ def train_stage(
             )
 
     return run_stage(workspace, "train", plan.name, inputs, workspace.path("dictionaries", plan.name), work)
+
+
+def train_inputs(
+    source: ActivationStore | EncoderStream, plan: DictionaryPlan, seed: int, clips: Sequence[str] | None
+) -> dict[str, Any]:
+    """Return what decides a dictionary, for the record of its stage.
+
+    Raises:
+        InputError: the source has no such site.
+    """
+    for site in plan.sites or (plan.site,):
+        if site not in source.sites:
+            raise InputError(f"The activations have no site {site!r}; there are {', '.join(source.sites)}.")
+    inputs: dict[str, Any] = {**plan.settings(), "d": source.d(plan.site), "seed": seed}
+    if plan.is_trained or plan.kind == "pca":
+        inputs |= {"store": source.fingerprint, "clips": None if clips is None else _digest(list(clips))}
+    return inputs
 
 
 def atlas_stage(
@@ -207,20 +217,40 @@ def run_stage(
         InputError: `output` exists and was made by something else.
         OtoscopeError: another process is working in the workspace, or the disk is full.
     """
+    return run_stages(workspace, kind, {name: (inputs, output)}, lambda _: work(output))[0]
+
+
+def run_stages(
+    workspace: Workspace,
+    kind: str,
+    stages: Mapping[str, tuple[Mapping[str, Any], Path]],
+    work: Callable[[list[str]], None],
+) -> list[StageOutcome]:
+    """Run `work(names)` for those of several stages (their inputs and outputs by name) that are not finished yet.
+
+    All are judged before anything is done, and each has a record of its own. Raises as `run_stage`.
+    """
     started = time.perf_counter()
-    record = workspace.folder / "stages" / f"{kind}.{name}.json"
-    fingerprint = _digest({"stage": kind, "code": VERSION, **inputs})
+    folder = workspace.folder / "stages"
+    heads, outcomes = {}, {}
     with _only_one(workspace.folder):
-        state, reason = _judge(record, fingerprint, output)
-        if state != "reused":
-            if state == "redone":
-                shutil.rmtree(output, ignore_errors=True)
-            head = {"format": FORMAT, "version": VERSION, "inputs": dict(inputs), "fingerprint": fingerprint}
-            write_json(record, {**head, "finished": False})
-            work(output)
-            seconds = time.perf_counter() - started
-            write_json(record, {**head, "finished": True, "seconds": round(seconds, 3), "files": _listing(output)})
-    return StageOutcome(kind, name, output, time.perf_counter() - started, state, reason)
+        for name, (inputs, output) in stages.items():
+            fingerprint = _digest({"stage": kind, "code": VERSION, **inputs})
+            heads[name] = {"format": FORMAT, "version": VERSION, "inputs": dict(inputs), "fingerprint": fingerprint}
+            state, reason = _judge(folder / f"{kind}.{name}.json", fingerprint, output)
+            outcomes[name] = StageOutcome(kind, name, output, time.perf_counter() - started, state, reason)
+        waiting = [name for name, outcome in outcomes.items() if not outcome.reused]
+        for name in waiting:
+            if outcomes[name].state == "redone":
+                shutil.rmtree(outcomes[name].path, ignore_errors=True)
+            write_json(folder / f"{kind}.{name}.json", {**heads[name], "finished": False})
+        if waiting:
+            work(waiting)
+        seconds = time.perf_counter() - started
+        for name in waiting:
+            end = {"finished": True, "seconds": round(seconds, 3), "files": _listing(outcomes[name].path)}
+            write_json(folder / f"{kind}.{name}.json", {**heads[name], **end})
+    return [replace(outcome, seconds=seconds) if name in waiting else outcome for name, outcome in outcomes.items()]
 
 
 def _judge(record: Path, fingerprint: str, output: Path) -> tuple[str, str]:

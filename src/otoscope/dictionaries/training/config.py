@@ -6,20 +6,28 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from otoscope.dictionaries.registry import architecture, architectures
-from otoscope.dictionaries.training.fields import Field, fields_of, is_missing, read_fields
+from otoscope.dictionaries.training.fields import (
+    Field,
+    fields_of,
+    is_missing,
+    listed,
+    read_fields,
+    read_values,
+)
 from otoscope.dictionaries.training.learner import Spec
-from otoscope.dictionaries.training.settings import Settings
+from otoscope.dictionaries.training.settings import SHARED, Settings
 from otoscope.errors import InputError, nearest
 
 DEFAULT_KIND = "topk"
-_KEYS = ("title", "source", "unknown", "model", "sites", "kind", "architecture", "training")
+_SWEPT_TOO = {"kind": Field("kind", str, MISSING, ""), "site": Field("site", tuple[str, ...], MISSING, "")}
+_KEYS = ("title", "source", "unknown", "model", "sites", "kind", "architecture", "training", "sweep")
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,8 @@ class TrainingConfig:
         training: fields of `Settings` that are given.
         sites: what the dictionary reads; empty: not said.
         model: the model whose activations it was made for; empty: not said.
+        sweep: values of fields (also of `kind` and `site`), a list or a text with commas; of each combination a
+            dictionary is made (see `sweep_points`).
         title, source, unknown: of presets: what it reproduces, where its values come from, and what nobody knows.
     """
 
@@ -43,6 +53,7 @@ class TrainingConfig:
     title: str = ""
     source: str = ""
     unknown: tuple[str, ...] = ()
+    sweep: Mapping[str, Any] = field(default_factory=dict)
 
     def spec(self) -> Spec:
         """Return the architecture with its settings.
@@ -73,8 +84,47 @@ class TrainingConfig:
         """
         return architecture(self.kind or DEFAULT_KIND)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The architectures: those swept over, or the only one."""
+        return tuple(map(str, listed(self.sweep["kind"]))) if "kind" in self.sweep else (self.spec_class.kind,)
+
+    def fields(self) -> dict[str, Field]:
+        """Return the fields of the architecture; in a sweep over several, those that any of them has.
+
+        Raises:
+            InputError: there is no such architecture.
+        """
+        found: dict[str, Field] = {}
+        for kind in self.kinds:
+            found = {**fields_of(architecture(kind)), **found}
+        return found
+
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """Return what is swept over: the values of each field, read and checked.
+
+        A site is a tuple: the names in it have `+` between them in a text (input and output of a transcoder).
+
+        Raises:
+            InputError: a field that there is not or that cannot differ on the same batches, or a value that cannot be.
+        """
+        known = {**self.fields(), **fields_of(Settings)}
+        found: dict[str, tuple[Any, ...]] = {}
+        for name, values in self.sweep.items():
+            if name in SHARED:
+                raise InputError(
+                    f"Dictionaries of one sweep {SHARED[name]}: {name} cannot be swept; give it one value."
+                )
+            if name not in known and name not in _SWEPT_TOO:
+                hint = nearest(name, [*_SWEPT_TOO, *known]) or f"; there are {', '.join([*_SWEPT_TOO, *known])}."
+                raise InputError(f"There is no field {name!r} to sweep over{hint}")
+            if name == "site":
+                values = [listed(site, "+") for site in listed(values)]
+            found[name] = {**known, **_SWEPT_TOO}[name].read_all(values)
+        return found
+
     def _architecture(self) -> dict[str, Any]:
-        return read_fields(self.spec_class, self.architecture, f"the architecture {self.spec_class.kind}")
+        return read_values(self.fields(), self.architecture, f"the architecture {', '.join(self.kinds)}")
 
     def _training(self) -> dict[str, Any]:
         return read_fields(Settings, self.training, "the training settings")
@@ -82,18 +132,23 @@ class TrainingConfig:
     def changed(self, other: TrainingConfig) -> TrainingConfig:
         """Return this configuration with what `other` says on top.
 
-        Another architecture keeps of the old one's fields those that it has, too.
+        Another architecture keeps of the old one's fields those that it has, too; a field that `other` gives one value
+        is no longer swept over, and one that it sweeps over has no value of its own any more.
         """
-        kind = other.kind or self.kind
-        known = fields_of(architecture(kind or DEFAULT_KIND))
-        kept = {name: value for name, value in self.architecture.items() if name in known}
+        given = {*other.architecture, *other.training, *["kind"] * bool(other.kind), *["site"] * bool(other.sites)}
+        old = {name: values for name, values in self.sweep.items() if name not in given}
+        sweep = {**old, **other.sweep}
+        kind = other.kind or ("" if "kind" in sweep else self.kind)
+        known = TrainingConfig(kind, sweep=sweep).fields()
+        kept = {name: value for name, value in self.architecture.items() if name in known and name not in sweep}
         return replace(
             self,
             kind=kind,
             architecture={**kept, **other.architecture},
-            training={**self.training, **other.training},
-            sites=other.sites or self.sites,
+            training={**{name: value for name, value in self.training.items() if name not in sweep}, **other.training},
+            sites=other.sites or (() if "site" in sweep else self.sites),
             model=other.model or self.model,
+            sweep=sweep,
         )
 
     def scaled(self, *, n_features: int, steps: int, batch_size: int) -> TrainingConfig:
@@ -105,21 +160,28 @@ class TrainingConfig:
         return replace(self, architecture={**given, "n_features": n_features}, training={**self.training, **small})
 
     def toml(self) -> str:
-        """Return the configuration with every field, its meaning as a comment; fields without a value are commented."""
-        head = [f"kind = {json.dumps(self.spec_class.kind)}"]
+        """Return the configuration with every field, its meaning as a comment; fields without a value are commented.
+
+        In a sweep over architectures, fields that are not given are commented, too: their defaults may differ.
+        """
+        axes, several = self.axes(), len(self.kinds) > 1
+        head = [] if "kind" in axes else [f"kind = {json.dumps(self.spec_class.kind)}"]
         head += [f"model = {json.dumps(self.model)}"] if self.model else []
         head += [f"sites = {json.dumps(list(self.sites))}"] if self.sites else []
-        parts = ["\n".join(head)]
-        for title, cls, given in (
-            ("architecture", self.spec_class, self._architecture()),
-            ("training", Settings, self._training()),
+        parts = ["\n".join(head)] if head else []
+        for title, known, given, defaults in (
+            ("architecture", self.fields(), self._architecture(), not several),
+            ("training", fields_of(Settings), self._training(), True),
         ):
             lines = [f"[{title}]"]
-            for one in fields_of(cls).values():
-                value = given.get(one.name, None if is_missing(one) else one.default)
+            for one in known.values():
+                default = one.default if defaults and not is_missing(one) and one.name not in axes else None
+                value = given.get(one.name, default)
                 lines.append(f"# {one.meaning}")
                 lines.append(f"# {one.name} =" if value is None else f"{one.name} = {_toml(value)}")
             parts.append("\n".join(lines))
+        if axes:
+            parts.append("\n".join(["[sweep]", *(f"{name} = {_toml(values)}" for name, values in axes.items())]))
         return "\n\n".join(parts) + "\n"
 
 
@@ -182,8 +244,9 @@ def _parsed(text: str, where: str, *, yaml: bool = False) -> TrainingConfig:
         title=str(values.get("title", "")),
         source=str(values.get("source", "")),
         unknown=tuple(map(str, values.get("unknown", ()))),
+        sweep=values.get("sweep") or {},
     )
-    if made.kind:
+    if made.kind and "kind" not in made.sweep:
         read_fields(made.spec_class, made.architecture, f"[architecture] of {where}")
     read_fields(Settings, made.training, f"[training] of {where}")
     return made
@@ -201,4 +264,4 @@ def _yaml(text: str) -> Any:
 def _toml(value: object) -> str:
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value)
+    return json.dumps("none" if value is None else value)

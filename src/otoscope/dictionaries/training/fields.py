@@ -39,6 +39,31 @@ class Field:
         except (TypeError, ValueError):
             raise InputError(f"{self.name} must be {_described(self.type)}, got {value!r}.") from None
 
+    def read_all(self, values: object) -> tuple[Any, ...]:
+        """Return several values: from a list, or from a text with commas (`;` where a value has commas itself).
+
+        Raises:
+            InputError: there is none, one is there twice, or one is not of the type.
+        """
+        read = [self.read(text) for text in listed(values, ";" if self._has_commas else ",")]
+        if not read:
+            raise InputError(f"No value of {self.name} is given; write {self.name}=VALUE,VALUE.")
+        for index, value in enumerate(read):
+            if value in read[:index]:
+                raise InputError(f"{self.name} has the value {value} twice; give every value once.")
+        return tuple(read)
+
+    @property
+    def _has_commas(self) -> bool:
+        return tuple in (get_origin(self.type), *map(get_origin, get_args(self.type)))
+
+
+def listed(values: object, between: str = ",") -> list[Any]:
+    """Return the entries of a list, of a text with `between` between them, or the one value that stands alone."""
+    if isinstance(values, str):
+        return [text.strip() for text in values.split(between) if text.strip()]
+    return list(values) if isinstance(values, list | tuple) else [values]
+
 
 @cache
 def fields_of(cls: type) -> dict[str, Field]:
@@ -55,12 +80,16 @@ def fields_of(cls: type) -> dict[str, Field]:
 
 
 def read_fields(cls: type, values: Mapping[str, object], where: str) -> dict[str, Any]:
-    """Return `values` converted to the types of a dataclass.
+    """Return `values` converted to the types of a dataclass; raises as `read_values`."""
+    return read_values(fields_of(cls), values, where)
+
+
+def read_values(known: Mapping[str, Field], values: Mapping[str, object], where: str) -> dict[str, Any]:
+    """Return `values` converted to the types of these fields.
 
     Raises:
         InputError: an unknown field, with the nearest ones, or a value that does not fit.
     """
-    known = fields_of(cls)
     for name in values:
         if name not in known:
             hint = nearest(name, known) or f"; it has {', '.join(known)}."
@@ -103,9 +132,9 @@ def _converted(value: object, kind: Any) -> Any:
             raise ValueError
         return tuple(_converted(part, one) for part, one in zip(parts, wanted, strict=True))
     if kind is bool:
-        if value not in (True, False):
+        if value not in (True, False, "true", "false"):
             raise ValueError
-        return bool(value)
+        return value in (True, "true")
     if isinstance(value, bool):
         raise ValueError
     if kind is int:

@@ -20,6 +20,20 @@ LOG_POINTS, CHECKPOINTS, SCORES = 200, 20, 20
 _WITHOUT_EFFECT = ("checkpoint_every", "checkpoint_seconds")
 """Fields that change neither weights nor log: a run goes on although they differ."""
 
+SHARED = {
+    "steps": "end together",
+    "batch_size": "learn from the same batches",
+    "order_seed": "learn from the same batches",
+    "centring": "learn from frames that are centred and scaled once",
+    "scaling": "learn from frames that are centred and scaled once",
+    "normalisation": "learn from frames that are centred and scaled once",
+    "evaluate_every": "are scored together",
+    "log_every": "are logged together",
+    "checkpoint_every": "are checkpointed together",
+    "checkpoint_seconds": "are checkpointed together",
+}
+"""Fields in which dictionaries that are trained side by side cannot differ: such dictionaries…"""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -125,3 +139,18 @@ class Settings:
 
 
 FIELDS = tuple(field.name for field in fields(Settings))
+
+
+def refuse_other_batches(first: Settings, other: Settings) -> None:
+    """Check that two dictionaries can be trained side by side.
+
+    Raises:
+        InputError: they differ in a field of `SHARED`.
+    """
+    for name, together in SHARED.items():
+        if getattr(first, name) != getattr(other, name):
+            values = f"{getattr(first, name)} and {getattr(other, name)}"
+            raise InputError(
+                f"Dictionaries that are trained side by side {together}: {name} cannot be {values}; "
+                "train them one after the other."
+            )
