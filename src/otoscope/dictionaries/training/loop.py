@@ -16,7 +16,7 @@ from otoscope.dictionaries.training.interrupting import interruptible
 from otoscope.dictionaries.training.learner import Spec
 from otoscope.dictionaries.training.logs import Tracker
 from otoscope.dictionaries.training.runs import Job, Member, TrainingRun
-from otoscope.dictionaries.training.settings import Settings
+from otoscope.dictionaries.training.settings import Settings, refuse_other_batches
 from otoscope.dictionaries.training.sources import Feed, FrameSource, Scaled
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport, track
@@ -105,12 +105,14 @@ def train_many(
     opened, and the others go on from their checkpoints. Arguments are those of `train`.
 
     Raises:
-        InputError: as `train`; or two runs are to be saved in the same folder.
+        InputError: as `train`; or two runs are to be saved in the same folder, or cannot share their batches.
     """
     jobs = [Job.of(run, store, settings or Settings(), clips) for run in runs]
     folders = [job.folder.resolve() for job in jobs if job.folder is not None]
     if len(set(folders)) < len(folders):
         raise InputError("Two of the runs are to be saved in the same folder; give each its own.")
+    for job in jobs:
+        refuse_other_batches(jobs[0].settings, job.settings)
     done = [job.finished() for job in jobs]
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     members = {

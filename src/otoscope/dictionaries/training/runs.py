@@ -37,6 +37,7 @@ class TrainingRun:
         seed: of its initial weights; None: that of the settings.
         lr: its peak learning rate; None: that of the settings.
         to: folder to save it in; None: it is only returned.
+        settings: its own settings; they may differ from the others' in all but `SHARED`. None: those of `train_many`.
     """
 
     spec: Spec
@@ -44,6 +45,7 @@ class TrainingRun:
     seed: int | None = None
     lr: float | None = None
     to: str | os.PathLike[str] | None = None
+    settings: Settings | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Job:
         asked = [run.sites] if isinstance(run.sites, str) else run.sites
         sites = sites_for(source, run.spec, asked)
         n_frames = count_frames(source, clips)
-        own = settings.changed(seed=run.seed, lr=run.lr)
+        own = (run.settings or settings).changed(seed=run.seed, lr=run.lr)
         own = own.resolved(n_frames, run.spec.n_features, run.spec.betas)
         if own.normalisation != "none" and run.spec.reads != "one":
             raise InputError(f"Frames can be normalised only where one site is read, not for {run.spec.kind}.")
