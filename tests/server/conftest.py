@@ -20,13 +20,6 @@ if TYPE_CHECKING:
 N_SPEECH, N_SOUNDS = 100, 40
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests in one worker, so that the workspace is made once."""
-    for item in items:
-        if "/server/" in item.path.as_posix():
-            item.add_marker(pytest.mark.xdist_group("server"))
-
-
 @pytest.fixture(scope="session")
 def workspace(mini: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Some clips of the mini corpus, 128 features of one layer and the neurons of another, both with an atlas."""
