@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, get_args, get_origin
 
@@ -14,6 +14,7 @@ from rich.markup import escape
 from otoscope.dictionaries.training.config import architecture_fields
 from otoscope.dictionaries.training.fields import Field, fields_of, is_missing
 from otoscope.dictionaries.training.settings import Settings
+from otoscope.errors import InputError
 
 OTHER_NAMES = {"n_features": "--features"}
 """Options that come before the one named after the field."""
@@ -60,6 +61,26 @@ def architecture_options() -> dict[str, Any]:
             first = replace(first, meaning=" ".join(f"{', '.join(kinds)}: {text}" for text, kinds in meanings.items()))
         result[name] = option(first, where, defaults={kind: field.default for kind, field in owners.items()})
     return result
+
+
+def read_sweep(texts: Sequence[str]) -> dict[str, str]:
+    """Return the values to sweep over, by field, from texts such as `k=8,16`; fields go by their options' names, too.
+
+    Raises:
+        InputError: a text is not of that form, or a field is there twice.
+    """
+    fields = {flag.removeprefix("--"): name for name, flag in OTHER_NAMES.items()}
+    found: dict[str, str] = {}
+    for text in texts:
+        flag, equals, values = text.partition("=")
+        name = flag.strip().removeprefix("--")
+        name = fields.get(name, name.replace("-", "_"))
+        if not equals or not name:
+            raise InputError(f"--sweep takes a field and its values, such as k=8,16; got {text!r}.")
+        if name in found:
+            raise InputError(f"--sweep gives {name} twice; write all of its values behind one {name}=.")
+        found[name] = values
+    return found
 
 
 def option(field: Field, panel: str, *, defaults: Mapping[str, Any] | None = None) -> Any:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otoscope.cli.options import CorpusOption, DeviceOption, JsonOption, SitesOption, WorkspaceOption, open_workspace
-from otoscope.cli.terminal import err, number, out, print_json, share
+from otoscope.cli.terminal import err, number, out, print_json, share, table
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     from otoscope.activations import ActivationStore, EncoderStream
     from otoscope.dictionaries.training.config import TrainingConfig
     from otoscope.dictionaries.training.logs import Tracker
+    from otoscope.dictionaries.training.sweep import SweepPoint
     from otoscope.workspace import DictionaryPlan, StageOutcome, Workspace
 
 USUAL = {"n_features": 1024, "k": 16}
@@ -37,6 +38,10 @@ def run(
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings from a TOML or YAML file.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="FIELD=V,V", help="A dictionary for each value of a field; repeatable."),
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", metavar="NAME", help="Settings of a published run.")] = None,
     list_presets: Annotated[bool, typer.Option("--list-presets", help="List the presets and stop.")] = False,
@@ -65,40 +70,51 @@ def run(
     Options go before the file of --config, and that before --preset. With --kind neurons, random or pca, save such a
     dictionary instead. Where an architecture reads several sites, repeat --site (for transcoders: input, output).
 
+    --sweep trains many on the same batches, for every combination of values: of fields of an architecture, of kind,
+    site (A+B for two that are read together), seed, lr and other training settings that leave the batches as they are.
+
     Run the same command again after an interruption: it goes on where it stopped.
     """
+    from otoscope.dictionaries.training.sweep import sweep_points
+    from otoscope.workspace import dictionary_figures, held_out_split, sweep_stage, train_stage
+
     if list_presets:
         _list_presets(json)
         return
-    chosen = None if kind in _baselines() else _config(kind, config, preset, given or {})
+    asked, given = sites or (), given or {}
+    chosen = None if kind in _baselines() and not sweep else _config(kind, config, preset, given, asked, sweep or ())
+    points = sweep_points(chosen) if chosen is not None and chosen.sweep else []
     if print_config:
         if chosen is None:
             raise InputError(f"A dictionary of kind {kind} is not trained; it has no config file.")
         print(chosen.toml(), end="")
         return
     folder = open_workspace(workspace)
-    source, store, names = _source(folder, store, stream, corpus, sites or (), chosen, device)
-    plan = _plan(chosen, kind or "topk", given or {}, names, name)
+    wanted: list[tuple[Sequence[str], TrainingConfig | None]] = [(asked, chosen)]
+    if points:
+        wanted = [(point.choices.get("site", asked), point.config) for point in points]
+    source, store, read = _source(folder, store, stream, corpus, wanted, device)
     if chosen is not None and chosen.model not in ("", source.meta["model"]):
         err().print(f"The settings were made for {chosen.model}; this is {source.meta['model']}.", soft_wrap=True)
-    from otoscope.workspace import dictionary_figures, held_out_split, train_stage
-
     held = held_out_split(folder, str(source.meta["corpus"]))
-    outcome = train_stage(
-        folder,
-        source,
-        plan,
-        seed=int((given or {}).get("seed", 0)),
-        clips=None if everything else held.fit,
-        held_out=None if everything else held.held_out,
-        device=device,
-        trackers=_trackers(tensorboard, wandb),
-    )
-    figures: dict[str, Any] = dictionary_figures(folder, store, folder.dictionary(plan.name), held)
-    if json:
-        print_json({**outcome.to_json(), **figures})
+    how: dict[str, Any] = {
+        "seed": int(given.get("seed", 0)),
+        "clips": None if everything else held.fit,
+        "held_out": None if everything else held.held_out,
+        "device": device,
+        "trackers": _trackers(tensorboard, wandb),
+    }
+    if points:
+        outcomes = sweep_stage(folder, source, _plans(folder, points, read, name), **how)
     else:
-        _say(outcome, figures, names)
+        outcomes = [train_stage(folder, source, _plan(chosen, kind or "topk", given, read[0], name), **how)]
+    figures = [dictionary_figures(folder, store, folder.dictionary(outcome.name), held) for outcome in outcomes]
+    if points:
+        _say_all(outcomes, figures, points, json)
+    elif json:
+        print_json({**outcomes[0].to_json(), **figures[0]})
+    else:
+        _say(outcomes[0], figures[0], read[0])
 
 
 def with_settings() -> Callable[..., None]:
@@ -114,8 +130,16 @@ def _baselines() -> tuple[str, ...]:
     return BASELINES
 
 
-def _config(kind: str | None, config: Path | None, preset: str | None, given: Mapping[str, Any]) -> TrainingConfig:
+def _config(
+    kind: str | None,
+    config: Path | None,
+    preset: str | None,
+    given: Mapping[str, Any],
+    sites: Sequence[str],
+    sweep: Sequence[str],
+) -> TrainingConfig:
     """Put together what the preset, the file and the options say, and check it."""
+    from otoscope.cli.settings import read_sweep
     from otoscope.dictionaries.training import config as files
     from otoscope.dictionaries.training.settings import FIELDS
 
@@ -124,9 +148,11 @@ def _config(kind: str | None, config: Path | None, preset: str | None, given: Ma
         chosen = chosen.changed(files.read_config(config))
     training = {name: value for name, value in given.items() if name in FIELDS}
     of_kind = {name: value for name, value in given.items() if name not in FIELDS}
-    chosen = chosen.changed(files.TrainingConfig(kind or "", of_kind, training))
-    chosen.spec()
-    chosen.settings()
+    options = files.TrainingConfig(kind or "", of_kind, training, sites=tuple(sites), sweep=read_sweep(sweep))
+    chosen = chosen.changed(options)
+    if not chosen.sweep:
+        chosen.spec()
+        chosen.settings()
     return chosen
 
 
@@ -156,6 +182,20 @@ def _plan(
     )
 
 
+def _plans(
+    folder: Workspace, points: Sequence[SweepPoint], sites: Sequence[Sequence[str]], name: str | None
+) -> list[DictionaryPlan]:
+    """Return what is to be made of the points of a sweep; `name` is what their names begin with."""
+    from otoscope.workspace import as_name
+
+    if name is not None:
+        folder.path("dictionaries", name)
+    return [
+        _plan(point.config, "", {}, names, as_name(point.name(names, name)))
+        for point, names in zip(points, sites, strict=True)
+    ]
+
+
 def _sites(folder: Workspace, asked: Sequence[str], chosen: TrainingConfig | None, known: Sequence[str]) -> list[str]:
     """Return the sites to read: those asked for, those of the config, or all of the store if that leaves no choice."""
     if asked:
@@ -180,20 +220,20 @@ def _source(
     store: str | None,
     stream: bool,
     corpus: str | None,
-    sites: Sequence[str],
-    chosen: TrainingConfig | None,
+    wanted: Sequence[tuple[Sequence[str], TrainingConfig | None]],
     device: str | None,
-) -> tuple[ActivationStore | EncoderStream, str | None, list[str]]:
-    """Return where frames come from, the store's name (None for a stream), and the sites."""
+) -> tuple[ActivationStore | EncoderStream, str | None, list[list[str]]]:
+    """Return where frames come from, the store's name (None for a stream), and the sites of each dictionary wanted."""
     if not stream:
         store = store or only(folder.names("stores"), "store", "--store")
         source = folder.store(store)
-        return source, store, _sites(folder, sites, chosen, source.sites)
+        return source, store, [_sites(folder, sites, chosen, source.sites) for sites, chosen in wanted]
     from otoscope.activations import stream as open_stream
 
-    names = _sites(folder, sites, chosen, ())
+    read = [_sites(folder, sites, chosen, ()) for sites, chosen in wanted]
     clips = folder.corpus(corpus or only(folder.names("corpora"), "corpus", "--corpus"))
-    return open_stream(folder.model(device=device), clips, names), None, names
+    every = list(dict.fromkeys(site for sites in read for site in sites))
+    return open_stream(folder.model(device=device), clips, every), None, read
 
 
 def _trackers(tensorboard: Path | None, wandb: str | None) -> list[Tracker]:
@@ -214,6 +254,32 @@ def _say(outcome: StageOutcome, figures: Mapping[str, Any], sites: Sequence[str]
     out().print(
         f"[green]✓[/] dictionary [bold]{outcome.name}[/] {outcome.state}: {figures['n_features']:,} features "
         f"of {', '.join(sites)}{quality}",
+        soft_wrap=True,
+    )
+
+
+def _say_all(
+    outcomes: Sequence[StageOutcome],
+    figures: Sequence[Mapping[str, Any]],
+    points: Sequence[SweepPoint],
+    json: bool,
+) -> None:
+    """Print what a sweep made, in a table."""
+    if json:
+        rows = zip(outcomes, points, figures, strict=True)
+        made = [{**outcome.to_json(), "choices": point.choices, **of_it} for outcome, point, of_it in rows]
+        print_json({"dictionaries": made})
+        return
+    listed = table("dictionary", "", "features>", "FVU>", "L0>", "dead>")
+    for outcome, one in zip(outcomes, figures, strict=True):
+        quality = number(one.get("fvu"), 3), number(one.get("l0"), 1), share(one.get("dead_share"))
+        listed.add_row(outcome.name, outcome.state, f"{one['n_features']:,}", *quality)
+    out().print(listed)
+    reused = sum(outcome.reused for outcome in outcomes)
+    held = figures[0]["held_out"]
+    out().print(
+        f"[green]✓[/] {len(outcomes)} dictionaries, {len(outcomes) - reused} trained in one pass and {reused} reused; "
+        f"scored on {held['clips']} clips of held-out {held['by']}",
         soft_wrap=True,
     )
 

@@ -166,7 +166,7 @@ def train_inputs(
     for site in plan.sites or (plan.site,):
         if site not in source.sites:
             raise InputError(f"The activations have no site {site!r}; there are {', '.join(source.sites)}.")
-    inputs: dict[str, Any] = {**plan.settings(), "d": source.d(plan.site), "seed": seed}
+    inputs: dict[str, Any] = {"seed": seed, **plan.settings(), "d": source.d(plan.site)}
     if plan.is_trained or plan.kind == "pca":
         inputs |= {"store": source.fingerprint, "clips": None if clips is None else _digest(list(clips))}
     return inputs

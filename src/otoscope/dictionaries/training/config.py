@@ -106,7 +106,8 @@ class TrainingConfig:
         A site is a tuple: the names in it have `+` between them in a text (input and output of a transcoder).
 
         Raises:
-            InputError: a field that there is not or that cannot differ on the same batches, or a value that cannot be.
+            InputError: a field that there is not, that cannot differ on the same batches or that has one value, too;
+                or a value that cannot be.
         """
         known = {**self.fields(), **fields_of(Settings)}
         found: dict[str, tuple[Any, ...]] = {}
@@ -121,6 +122,7 @@ class TrainingConfig:
             if name == "site":
                 values = [listed(site, "+") for site in listed(values)]
             found[name] = {**known, **_SWEPT_TOO}[name].read_all(values)
+        _refuse_both(self)
         return found
 
     def _architecture(self) -> dict[str, Any]:
@@ -237,19 +239,35 @@ def _parsed(text: str, where: str, *, yaml: bool = False) -> TrainingConfig:
     sites = values.get("sites", ())
     made = TrainingConfig(
         kind=str(values.get("kind", "")),
-        architecture=values.get("architecture") or {},
-        training=values.get("training") or {},
+        architecture=_table(values, "architecture", where),
+        training=_table(values, "training", where),
         sites=(sites,) if isinstance(sites, str) else tuple(map(str, sites)),
         model=str(values.get("model", "")),
         title=str(values.get("title", "")),
         source=str(values.get("source", "")),
         unknown=tuple(map(str, values.get("unknown", ()))),
-        sweep=values.get("sweep") or {},
+        sweep=_table(values, "sweep", where),
     )
+    _refuse_both(made)
     if made.kind and "kind" not in made.sweep:
         read_fields(made.spec_class, made.architecture, f"[architecture] of {where}")
     read_fields(Settings, made.training, f"[training] of {where}")
     return made
+
+
+def _table(values: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+    found = values.get(name) or {}
+    if not isinstance(found, dict):
+        raise InputError(f"[{name}] of {where} holds fields and their values, got {found!r}.")
+    return found
+
+
+def _refuse_both(config: TrainingConfig) -> None:
+    """Check that no field has one value and is swept over, too."""
+    given = {*config.architecture, *config.training, *["kind"] * bool(config.kind), *["site"] * bool(config.sites)}
+    for name in config.sweep:
+        if name in given:
+            raise InputError(f"{name} is given one value and swept over, too; leave one of the two out.")
 
 
 def _yaml(text: str) -> Any:

@@ -11,7 +11,6 @@ from otoscope.dictionaries.registry import architecture
 from otoscope.dictionaries.training.config import TrainingConfig
 from otoscope.dictionaries.training.fields import fields_of, read_values
 from otoscope.dictionaries.training.settings import FIELDS
-from otoscope.errors import InputError
 
 KIND, SITE = "kind", "site"
 _SHORT = {"n_features": "n", "seed": "s"}
@@ -51,13 +50,9 @@ def sweep_points(config: TrainingConfig) -> list[SweepPoint]:
     `alpha = [10]` make two dictionaries with a `k` and one with an `alpha`.
 
     Raises:
-        InputError: as `TrainingConfig.axes`; or a field has one value and is swept over, too.
+        InputError: as `TrainingConfig.axes`, or values that do not go together.
     """
     axes = config.axes()
-    given = {*config.architecture, *config.training, *[KIND] * bool(config.kind), *[SITE] * bool(config.sites)}
-    for name in axes:
-        if name in given:
-            raise InputError(f"{name} is given one value and swept over, too; leave one of the two out.")
     read_values(config.fields(), config.architecture, f"the architecture {', '.join(config.kinds)}")
     found = []
     for kind in config.kinds:
