@@ -72,11 +72,10 @@ def list_dictionaries(workspace: WorkspaceOption = None, json: JsonOption = Fals
     if json:
         print_json(rows)
         return
-    listing = table("dictionary", "architecture", "reads", "features>", "width>")
+    listing = table("dictionary", "architecture", "trained as", "reads", "features>", "width>")
     for row in rows:
-        listing.add_row(
-            f"[bold]{row['name']}[/]", row["architecture"], row["reads"], f"{row['features']:,}", str(row["width"])
-        )
+        kinds = (row["architecture"], row["trained_as"] or "")
+        listing.add_row(f"[bold]{row['name']}[/]", *kinds, row["reads"], f"{row['features']:,}", str(row["width"]))
     out().print(listing)
 
 
@@ -285,10 +284,12 @@ def _facts(dictionary: Dictionary) -> dict[str, Any]:
     from otoscope.dictionaries.formats.model_card import model_name
 
     imported = dictionary.metadata.get("imported") or {}
+    training = dictionary.metadata.get("training") or {}
     threshold = getattr(dictionary, "threshold", None)
     return {
         "name": dictionary.name,
         "architecture": dictionary.kind,
+        "trained_as": (training.get("spec") or {}).get("kind"),
         "reads": " + ".join(dictionary.sites),
         "rebuilds": dictionary.target_site if dictionary.target_site != dictionary.site else None,
         "features": dictionary.n_features,
