@@ -122,7 +122,7 @@ def scatter(series: Sequence[Series], *, title: str, x_title: str, y_title: str)
             x, y = across(point.x), vertical(point.y)
             parts += _mark(x, point, vertical, each.style)
             if point.label:
-                parts.append(_label(x, y - 6, point.label, each.style, placed))
+                parts.append(_label(x, y - 6, point.label, each.style, placed, (top, height - bottom)))
     return _svg(parts, height, title)
 
 
@@ -205,10 +205,18 @@ def series_style(number: int) -> str:
     return f"s{number % _N_STYLES}"
 
 
-def _label(x: float, y: float, text: str, style: str, placed: list[tuple[float, float]]) -> str:
-    """A point's name beside it, lower where another name is already."""
-    while any(abs(x - other) < _LABEL and abs(y - line) < _LINE for other, line in placed):
-        y += _LINE
+def _label(
+    x: float, y: float, text: str, style: str, placed: list[tuple[float, float]], within: tuple[float, float]
+) -> str:
+    """A point's name beside it, or at the nearest free height `within` the plot where another name is already."""
+    lines = [y + step * sign * _LINE / 2 for step in range(40) for sign in (1, -1)]
+    free = (
+        line
+        for line in lines
+        if within[0] <= line <= within[1]
+        and not any(abs(x - other) < _LABEL and abs(line - taken) < _LINE for other, taken in placed)
+    )
+    y = next(free, y)
     placed.append((x, y))
     at_end = x > WIDTH - _LABEL
     anchor, x = ("end", x - 8) if at_end else ("start", x + 8)
