@@ -18,6 +18,7 @@ from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError, nearest
 from otoscope.evaluation.by_feature import Block, rank_entries
+from otoscope.evaluation.contexts import context_kinds
 from otoscope.evaluation.label_sets import (
     KINDS,
     NO_CLASS,
@@ -79,8 +80,9 @@ class LabelledFrames:
         spans: `[b, 2]` each clip's first frame in the store, and how many it has.
         clusters: `[b]` which clips are one cluster of an interval; `cluster_unit` says "speakers" or "clips".
         half: `[b]` `FIT` or `TEST`; no speaker is in both where there are two or more (`held_out` says of what).
-        labels: `LabelSet` by kind: "phone", "word", "sound_class" and the dimensions of natural classes, as far as the
-            corpus has them. Frames that no interval covers are −1: dropped, and counted in `n_dropped`.
+        labels: `LabelSet` by kind: "phone", "word", "sound_class", the dimensions of natural classes and the kinds of
+            `contexts`, as far as the corpus has them. Frames that no interval covers are −1: dropped, and counted in
+            `n_dropped`.
         frame_class: `[t]` index into `FRAME_CLASSES`.
     """
 
@@ -125,7 +127,8 @@ class LabelledFrames:
             raise InputError("There are no frames to measure on.")
         half, held_out = split_clips(chosen, counts, seed) if test is None else _given_half(chosen, set(test))
         natural = natural_kinds(chosen)
-        sets = label_sets(chosen, counts, half, store.clock, [*KINDS.values(), *natural.values()])
+        kinds = [*KINDS.values(), *natural.values(), *context_kinds(chosen).values()]
+        sets = label_sets(chosen, counts, half, store.clock, kinds)
         clusters, unit = _clusters([clip.speaker for clip in chosen], half)
         return cls(
             store=store,
@@ -171,9 +174,10 @@ class LabelledFrames:
         at = np.flatnonzero(own)
         return at, labels.frame_class[at].astype(np.int64)
 
-    def moved(self, labels: LabelSet, seed: int) -> npt.NDArray[np.int16]:
-        """Return `labels.frame_class` as chance would have it: rotated within each clip by a second or more.
+    def moved(self, labels: LabelSet, seed: int, *, min_shift: int = 50) -> npt.NDArray[np.int16]:
+        """Return `labels.frame_class` as chance would have it: rotated within each clip by `min_shift` frames or more.
 
+        Clips with less than twice as many labelled frames always rotate by half: to see how chance varies, give less.
         Only frames of named classes rotate, among themselves. Labels of whole clips are dealt to other clips of the
         same half instead.
         """
@@ -181,7 +185,9 @@ class LabelledFrames:
         own = np.where(known, labels.frame_class, -1)
         if not labels.whole_clips:
             starts = np.cumsum(self.spans[:, 1]) - self.spans[:, 1]
-            return np.where(known, circular_shift(own, starts, seed=seed), labels.frame_class).astype(np.int16)
+            return np.where(
+                known, circular_shift(own, starts, seed=seed, min_shift=min_shift), labels.frame_class
+            ).astype(np.int16)
         clip_class = np.full(len(self.clips), -1)
         clip_class[self.clip_of_frame[known]] = own[known]
         rng = np.random.default_rng(seed)

@@ -56,14 +56,24 @@ def clustered_interval(
 
     With fewer than two clusters there is no interval: both ends are NaN.
     """
-    c = len(per_cluster)
-    if c < 2:
+    if len(per_cluster) < 2:
         return math.nan, math.nan
-    weights = np.random.default_rng(seed).multinomial(c, np.full(c, 1 / c), size=draws)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = np.asarray(statistic(weights @ per_cluster), dtype=np.float64)
-    tail = (1 - LEVEL) / 2
-    if np.isnan(drawn).all():
-        return math.nan, math.nan
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+        drawn = np.asarray(statistic(drawn_sums(per_cluster, seed=seed, draws=draws)), dtype=np.float64)
+    low, high = percentiles(drawn)
     return float(low), float(high)
+
+
+def drawn_sums(per_cluster: Floats, *, seed: int = 0, draws: int = N_BOOTSTRAP) -> Floats:
+    """Return sums `[draws, m]` over as many clusters as there are, drawn with replacement from `per_cluster [c, m]`."""
+    c = len(per_cluster)
+    weights = np.random.default_rng(seed).multinomial(c, np.full(c, 1 / c), size=draws)
+    return np.asarray(weights @ per_cluster, dtype=np.float64)
+
+
+def percentiles(drawn: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % interval of figures `[draws, …]` that were drawn; NaN where all draws are."""
+    tail = (1 - LEVEL) / 2
+    none = np.isnan(drawn).all(axis=0)
+    low, high = np.nanquantile(np.where(none, 0.0, drawn), [tail, 1 - tail], axis=0)
+    return np.where(none, np.nan, low), np.where(none, np.nan, high)
