@@ -165,6 +165,8 @@ def test_the_page_runs_from_top_to_bottom(few: Path, tmp_path: Path, monkeypatch
             assert done.code == 0, (line, done.err)
     (tmp_path / "run.toml").write_text("".join(re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)), "utf-8")
     assert otoscope("train", "--config", "run.toml", "--print-config").code == 0
+    made = Workspace.open(None).names("dictionaries")
+    assert {f"sae-2-{kind}-k{k}" for kind in ("topk", "batchtopk") for k in (8, 16, 32)} < set(made)
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         exec(compile(block, "docs/training.md", "exec"), names)

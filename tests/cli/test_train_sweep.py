@@ -52,8 +52,8 @@ def sweep(**axes: str) -> list[str]:
 
 
 def test_each_is_byte_for_byte_the_one_trained_alone(place: Path, harvested: Path, tmp_path: Path) -> None:
-    made = swept(place, *sweep(kind="topk,l1", k="2,4", alpha="9", seed="1", site=f"{LOW},encoder.blocks.2"))
-    assert len(made) == 2 * (2 + 1), "for both sites: TopK with each k, and an L1, which has no k"
+    made = swept(place, *sweep(kind="topk,l1", k="4", alpha="9", seed="0,1", site=f"{LOW},encoder.blocks.2"))
+    assert len(made) == 2 * 2 * (1 + 1), "for both sites and seeds: a TopK with this k, and an L1 with this alpha"
     assert len({files(place, name)["sae_weights.safetensors"] for name in made}) == len(made), "no two are the same"
     other = shutil.copytree(harvested, tmp_path / "alone")
     for name, words in {
@@ -77,8 +77,9 @@ def test_frames_are_read_once_for_all(place: Path, monkeypatch: pytest.MonkeyPat
             yield batch
 
     monkeypatch.setattr(ActivationStore, "batches", counted)
-    swept(place, *sweep(k="1,2", lr="1e-3,1e-2", optimiser="adam,radam"), "--site", HIGH)
+    made = swept(place, *sweep(k="1,2", lr="1e-3,1e-2", optimiser="adam,radam"), "--site", HIGH)
     assert sum(read) <= 10 * 256
+    assert len({files(place, name)["sae_weights.safetensors"] for name in made}) == 8, "no two are the same"
 
 
 def test_adding_a_value_trains_only_what_is_new(place: Path) -> None:
