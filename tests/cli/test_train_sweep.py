@@ -172,6 +172,7 @@ def test_files_sweep_too_and_options_go_before_them(tmp_path: Path) -> None:
         (["--k", "3", *sweep(k="4,5")], "k is given one value and swept over, too"),
         (["--kind", "l1", *sweep(kind="topk,l1")], "kind is given one value and swept over, too"),
         (sweep(site=f"{HIGH},{LOW}+{OUT}"), "reads one site, got 2"),
+        (["--site", LOW, "--site", HIGH], f"for one of each write --sweep site={LOW},{HIGH}."),
         (sweep(site=f"{HIGH},encoder.blocks.2"), "Two dictionaries would have the name 'sae-2'"),
         ([*sweep(k="4,5"), "--name", "Mine"], "'Mine' is not a valid name"),
     ],

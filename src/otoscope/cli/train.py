@@ -198,6 +198,11 @@ def _plans(
 
 def _sites(folder: Workspace, asked: Sequence[str], chosen: TrainingConfig | None, known: Sequence[str]) -> list[str]:
     """Return the sites to read: those asked for, those of the config, or all of the store if that leaves no choice."""
+    if len(asked) > 1 and chosen is not None and chosen.spec_class.reads == "one":
+        kind, joined = chosen.spec_class.kind, ",".join(asked)
+        raise InputError(
+            f"A {kind} dictionary reads one site, got {len(asked)}; for one of each write --sweep site={joined}."
+        )
     if asked:
         return [str(folder.model().site(site)) for site in asked]
     if chosen is not None and chosen.sites:
