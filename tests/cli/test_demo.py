@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,14 @@ def test_it_serves_at_the_end_and_ctrl_c_is_no_failure(
 
 @pytest.mark.shared
 def test_the_whole_demo_on_real_recordings(shared: Path, tmp_path: Path) -> None:
-    words = ("--no-serve", "--workspace", tmp_path / "ws", "--json")
-    summary = otoscope("demo", "--corpus", shared / "data" / "digits", *words).json
+    """On every fifth of them, which are all words by all voices."""
+    digits = tmp_path / "digits"
+    digits.mkdir()
+    for recording in sorted((shared / "data" / "digits").rglob("*.*"))[::5]:
+        shutil.copy(recording, digits)
+    summary = otoscope("demo", "--corpus", digits, "--no-serve", "--workspace", tmp_path / "ws", "--json").json
     assert summary["corpus"] == "digits"
-    assert summary["counts"]["clips"] == 2500
+    assert summary["counts"]["clips"] == 500
     assert summary["sae"]["held_out"]["by"] == "speakers"
     assert summary["sae"]["fvu"] < 0.2
     words_found = [row for row in summary["best"] if row["kind"] == "word"]
