@@ -28,7 +28,7 @@ def workspace(mini: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     made = Workspace.open(tmp_path_factory.mktemp("served") / "workspace", create=True)
     plan = Plan(
         dictionaries=(
-            DictionaryPlan("sae-2", "encoder.2.resid_post", n_features=128, k=8, steps=150),
+            DictionaryPlan("sae-2", "encoder.2.resid_post", n_features=128, k=8, steps=150, batch_size=1024),
             DictionaryPlan("neurons-3", "encoder.3.mlp.post", kind="neurons"),
         )
     )
