@@ -33,6 +33,11 @@ def test_a_profile_is_the_mean_over_events_of_the_scored_voices(spoken: Spoken, 
     for lag in (-3, 0, 2, 6):
         assert profiles.onset[0, ONSET + lag] == pytest.approx(strength[onsets + lag].mean())
         assert profiles.offset[0, ONSET + lag] == pytest.approx(strength[ends + lag].mean())
+    clip = frames.clip_of_frame
+    early = onsets[clip[onsets - 8] == clip[onsets]]
+    assert 0 < len(early) < len(onsets), "some clips begin with the phone"
+    assert profiles.onset[0, ONSET - 8] == pytest.approx(strength[early - 8].mean())
+    assert strength[early - 8].mean() > 0
     inside = (profiles.onset_low <= profiles.onset + 1e-9) & (profiles.onset <= profiles.onset_high + 1e-9)
     assert inside.all()
     assert profiles.lags_s[ONSET] == pytest.approx(0.01), "the onset lies half a frame before the first frame"
