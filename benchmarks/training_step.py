@@ -80,7 +80,7 @@ def ours(case: Case, *, rough: bool = True, shortlist: bool = False, dead: float
     if isinstance(spec, SparseSpec):
         learner.shortlist = shortlist
         learner.parameters["encoder_bias"][:silent] = -2.0
-    optimiser = Optimiser(learner, LEARNING_RATE)
+    optimiser = Optimiser(learner)
     pays = encode._filter_pays
 
     def step(x: Tensor) -> None:

@@ -87,7 +87,7 @@ def learn(
         x.shape[1], steps, steps * per_step * segment, seed, torch.device("cpu"), None if y is None else y.shape[1]
     )
     learner = spec.learner(plan)
-    optimiser = Optimiser(learner, lr, spec.betas)
+    optimiser = Optimiser(learner, spec.betas)
     generator = torch.Generator().manual_seed(seed)
     n_segments = len(x) // segment
     for step in range(steps):

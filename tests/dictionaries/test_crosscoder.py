@@ -23,7 +23,7 @@ def learner(steps: int = 0) -> tuple[Learner, Tensor]:
     """A learner after some steps on noise, so that no weight is at its initial value."""
     made = Crosscoder(N, k=K).learner(TrainingPlan(20, 50, 5_000, 0, torch.device("cpu"), widths=WIDTHS))
     x = torch.randn(200, 20, generator=torch.Generator().manual_seed(2))
-    optimiser = Optimiser(made, 1e-2)
+    optimiser = Optimiser(made)
     for step in range(steps):
         optimiser.step(Batch.of(x), step, 1e-2)
     return made, x

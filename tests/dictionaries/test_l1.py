@@ -124,7 +124,7 @@ def test_the_step_does_not_change_the_frames() -> None:
     x = frames()
     before = x.clone()
     made = shaken(L1(N))
-    Optimiser(made, 1e-3).step(Batch.of(x), 0, 1e-3)
+    Optimiser(made).step(Batch.of(x), 0, 1e-3)
     assert torch.equal(x, before)
 
 

@@ -82,7 +82,7 @@ def run(optimiser: Optimiser, steps: range, lr: float = 3e-3) -> dict[str, Tenso
 @pytest.mark.parametrize("clip_norm", [1.0, None])
 @pytest.mark.parametrize("eps", [1e-8, 1e-5])
 def test_many_steps_equal_the_published_optimiser(kind: Any, clip_norm: float | None, eps: float, backend: str) -> None:
-    found = run(Optimiser(Given(), 3e-3, eps=eps, kind=kind, clip_norm=clip_norm), range(60))
+    found = run(Optimiser(Given(), eps=eps, kind=kind, clip_norm=clip_norm), range(60))
     expected = published(60, kind=kind, clip_norm=clip_norm, eps=eps, lr=3e-3)
     # without a larger eps, entries that are 0 but for rounding are divided by themselves and move by a full step
     limit = 5e-6 if eps > 1e-8 else 1e-4
@@ -94,30 +94,30 @@ def test_many_steps_equal_the_published_optimiser(kind: Any, clip_norm: float | 
 
 def test_leaving_out_the_projection_or_the_clipping_would_be_noticed() -> None:
     expected = published(60, kind="adam", clip_norm=1.0, eps=1e-8, lr=3e-3)["decoder"]
-    without_clipping = run(Optimiser(Given(), 3e-3, clip_norm=None), range(60))["decoder"]
+    without_clipping = run(Optimiser(Given(), clip_norm=None), range(60))["decoder"]
     free = Given()
     free.unit_rows = ()
-    without_projection = run(Optimiser(free, 3e-3), range(60))["decoder"]
+    without_projection = run(Optimiser(free), range(60))["decoder"]
     assert float((without_clipping - expected).abs().max()) > 1e-3
     assert float((without_projection - expected).abs().max()) > 1e-3
 
 
 def test_unit_rows_keep_their_length(backend: str) -> None:
-    found = run(Optimiser(Given(), 0.1), range(40), lr=0.1)
+    found = run(Optimiser(Given()), range(40), lr=0.1)
     assert torch.allclose(found["decoder"].norm(dim=1), torch.ones(70), atol=1e-6)
     assert not torch.allclose(found["encoder"].norm(dim=1), torch.ones(70), atol=1e-2)
 
 
 @pytest.mark.parametrize("kind", ["adam", "radam"])
 def test_a_resumed_run_ends_with_the_same_bits(kind: Any, backend: str) -> None:
-    whole = run(Optimiser(Given(), 3e-3, kind=kind), range(30))
-    first = Optimiser(Given(), 3e-3, kind=kind)
+    whole = run(Optimiser(Given(), kind=kind), range(30))
+    first = Optimiser(Given(), kind=kind)
     half = run(first, range(11))
     kept = {name: value.clone() for name, value in first.tensors().items()}
     resumed = Given(seed=5)
     for name, parameter in resumed.parameters.items():
         parameter.copy_(half[name])
-    second = Optimiser(resumed, 3e-3, kind=kind)
+    second = Optimiser(resumed, kind=kind)
     second.restore(kept)
     assert all(torch.equal(value, whole[name]) for name, value in run(second, range(11, 30)).items())
 
@@ -127,14 +127,14 @@ def test_the_number_of_threads_does_not_change_a_bit_of_an_update() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            results.append(run(Optimiser(Given(), 3e-3), range(12)))
+            results.append(run(Optimiser(Given()), range(12)))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(results[0][name], results[1][name]) for name in SHAPES)
 
 
 def test_moments_move_between_the_compiled_and_the_plain_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    optimiser = Optimiser(Given(), 3e-3, eps=1e-5)
+    optimiser = Optimiser(Given(), eps=1e-5)
     run(optimiser, range(7))
     monkeypatch.setattr(dispatch, "_compiled", lambda: None)
     run(optimiser, range(7, 15))
@@ -146,7 +146,7 @@ def test_moments_move_between_the_compiled_and_the_plain_update(monkeypatch: pyt
 
 def test_rewritten_rows_lose_their_moments_and_others_keep_theirs(backend: str) -> None:
     learner = Given()
-    optimiser = Optimiser(learner, 3e-3)
+    optimiser = Optimiser(learner)
     run(optimiser, range(5))
     learner.rewritten = torch.tensor([2, 69])
     run(optimiser, range(5, 6))

@@ -65,7 +65,7 @@ def two_layers(*, matched: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 def crosscoder_of(x: Tensor, *, steps: int = 600) -> CrosscoderDictionary:
     made = Crosscoder(48, k=2).learner(TrainingPlan(32, steps, steps * 256, 0, CPU, widths=(16, 16)))
-    optimiser, generator = Optimiser(made, 2e-2), torch.Generator().manual_seed(0)
+    optimiser, generator = Optimiser(made), torch.Generator().manual_seed(0)
     for step in range(steps):
         rows = torch.randint(len(x), (256,), generator=generator)
         optimiser.step(Batch.of(x[rows]), step, learning_rate(step, steps, 2e-2))

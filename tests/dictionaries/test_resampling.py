@@ -37,7 +37,7 @@ def data() -> Planted:
 def begin(spec: DenseSpec) -> tuple[DenseLearner, Optimiser]:
     learner = spec.learner(TrainingPlan(D, STEPS, STEPS * BATCH, 0, torch.device("cpu")))
     assert isinstance(learner, DenseLearner)
-    return learner, Optimiser(learner, 5e-3, spec.betas)
+    return learner, Optimiser(learner, spec.betas)
 
 
 def go(learner: DenseLearner, optimiser: Optimiser, x: Tensor, steps: range) -> None:
@@ -80,7 +80,7 @@ def test_a_resampling_that_is_written_but_never_called_leaves_them_dead(data: Pl
 
     spec = L1(N, l1=1.0, resample_every=20, dead_after_frames=10 * BATCH)
     silent = NeverCalled(spec, begin(spec)[0].plan)
-    optimiser = Optimiser(silent, 5e-3)
+    optimiser = Optimiser(silent)
     go(silent, optimiser, data.x, range(10))
     silence(silent)
     go(silent, optimiser, data.x, range(10, 50))

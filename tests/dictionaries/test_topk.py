@@ -145,7 +145,7 @@ def revived(kind: type[TopKLearner], data: Planted, **settings: float) -> tuple[
     spec = TopK(64, k=3, dead_after_frames=1000, **settings)  # type: ignore[arg-type]
     made = kind(spec, TrainingPlan(32, steps, steps * size, 0, torch.device("cpu")))
     made.parameters["encoder"][24:] *= 0.02
-    optimiser, generator = Optimiser(made, 1e-2), torch.Generator().manual_seed(0)
+    optimiser, generator = Optimiser(made), torch.Generator().manual_seed(0)
     for step in range(steps):
         shown = data.x[torch.randint(len(data.x), (size,), generator=generator)]
         metrics = optimiser.step(Batch.of(shown), step, learning_rate(step, steps, 1e-2))

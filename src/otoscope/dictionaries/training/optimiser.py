@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -22,13 +23,12 @@ class Optimiser:
     """Adam (Kingma and Ba 2015) or RAdam (Liu et al. 2020) on a learner's parameters, unit rows kept.
 
     A gradient longer than `clip_norm` is shortened to it; None: never. float32 parameters on the CPU are updated by a
-    compiled kernel, all others by torch's own optimisers, whose state both share.
+    compiled kernel, all others by torch's own optimisers; both work on `state`, the moments of each parameter.
     """
 
     def __init__(
         self,
         learner: Learner,
-        lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         *,
@@ -37,12 +37,7 @@ class Optimiser:
     ) -> None:
         self.learner, self.clip_norm = learner, clip_norm
         self.betas, self.eps, self.kind = betas, eps, kind
-        parameters = list(learner.parameters.values())
-        self.adam: torch.optim.Optimizer
-        if kind == "radam":
-            self.adam = torch.optim.RAdam(parameters, lr=lr, betas=betas, eps=eps)
-        else:
-            self.adam = torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
+        self.state: dict[str, dict[str, Tensor]] = {name: {} for name in learner.parameters}
 
     def step(self, batch: Batch, step: int, lr: float) -> dict[str, Tensor]:
         """Learn from one batch; return its metrics."""
@@ -67,12 +62,25 @@ class Optimiser:
             parameter.grad = gradients[name]
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters.values(), self.clip_norm)
-        for group in self.adam.param_groups:
+        for group in self._torch.param_groups:
             group["lr"] = lr
-        self.adam.step()
+        self._torch.step()
         for name in self.learner.unit_rows:
             rows = parameters[name]
             rows /= rows.norm(dim=1, keepdim=True).clamp_min(_TINY)
+
+    @cached_property
+    def _torch(self) -> torch.optim.Optimizer:
+        """Torch's optimiser on our state. Made when it is needed: making one loads torch's compiler, for seconds."""
+        parameters = list(self.learner.parameters.values())
+        made: torch.optim.Optimizer
+        if self.kind == "radam":
+            made = torch.optim.RAdam(parameters, betas=self.betas, eps=self.eps)
+        else:
+            made = torch.optim.Adam(parameters, betas=self.betas, eps=self.eps, fused=True)
+        for name, parameter in self.learner.parameters.items():
+            made.state[parameter] = self.state[name]
+        return made
 
     def _update_compiled(self, gradients: dict[str, Tensor], lr: float) -> None:
         """Do what `_update` does in two passes over memory."""
@@ -87,7 +95,7 @@ class Optimiser:
             norm = sum(float(squares.double().sum()) for squares, _ in found.values()) ** 0.5
             scale = min(self.clip_norm / (norm + 1e-6), 1.0)
         for name, parameter in self.learner.parameters.items():
-            state = self.adam.state[parameter]
+            state = self.state[name]
             if not state:
                 state["step"] = torch.zeros(())
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
@@ -117,23 +125,20 @@ class Optimiser:
         if rows is None:
             return
         for name in names:
-            for value in self.adam.state[self.learner.parameters[name]].values():
+            for value in self.state[name].values():
                 if value.ndim:
                     value[rows] = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the moments of all parameters, by name, for a checkpoint."""
-        return {
-            f"{name}.{moment}": value
-            for name, parameter in self.learner.parameters.items()
-            for moment, value in self.adam.state[parameter].items()
-        }
+        return {f"{name}.{moment}": value for name, found in self.state.items() for moment, value in found.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up the moments that `tensors()` returned."""
         for name, parameter in self.learner.parameters.items():
-            prefix = f"{name}."
-            self.adam.state[parameter] = {
+            prefix, found = f"{name}.", self.state[name]
+            found.clear()
+            found |= {
                 key.removeprefix(prefix): value.to(parameter.device)
                 for key, value in tensors.items()
                 if key.startswith(prefix)

@@ -146,7 +146,6 @@ class Member:
         self.learner = job.spec.learner(plan)
         self.optimiser = Optimiser(
             self.learner,
-            settings.lr,
             settings.betas,
             settings.eps,
             clip_norm=settings.clip_norm,
