@@ -175,7 +175,8 @@ def report_lines(cards: dict[int, Scorecard], together: SpliceEffect | None) -> 
         "",
         "## Time",
         "",
-        "Seconds of the core set, by layer: on the clock (of processor time); a baseline that an earlier run had made counts 0.",
+        "Seconds of the core set, by layer: on the clock (of processor time); a baseline that an earlier run had made "
+        "counts 0.",
         "",
     ]
     names = list(first.provenance["seconds"])
