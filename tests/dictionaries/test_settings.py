@@ -125,13 +125,18 @@ def test_schedules() -> None:
 
 def test_settings_reach_the_optimiser(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    make = Optimiser.__init__
+    make, take = Optimiser.__init__, Optimiser.step
 
-    def watch(self: Optimiser, learner: Any, lr: float, betas: Any, eps: float, **rest: Any) -> None:
-        seen.update(lr=lr, betas=betas, eps=eps, **rest)
-        make(self, learner, lr, betas, eps, **rest)
+    def watch(self: Optimiser, learner: Any, betas: Any, eps: float, **rest: Any) -> None:
+        seen.update(betas=betas, eps=eps, **rest)
+        make(self, learner, betas, eps, **rest)
+
+    def watch_step(self: Optimiser, batch: Any, step: int, lr: float) -> Any:
+        seen["lr"] = max(lr, seen.get("lr", 0.0))
+        return take(self, batch, step, lr)
 
     monkeypatch.setattr(Optimiser, "__init__", watch)
+    monkeypatch.setattr(Optimiser, "step", watch_step)
     settings = Settings(steps=2, batch_size=64, lr=0.5, betas=(0.1, 0.2), eps=1e-3, clip_norm=None, optimiser="radam")
     train(store, TopK(16, k=2), settings=settings, progress=False)
     assert seen == {"lr": 0.5, "betas": (0.1, 0.2), "eps": 1e-3, "clip_norm": None, "kind": "radam"}
