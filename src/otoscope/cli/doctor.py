@@ -28,6 +28,9 @@ PACKAGES = (
     "av",
     "pyarrow",
     "pandas",
+    "scikit-learn",
+    "jiwer",
+    "matplotlib",
     "fastapi",
 )
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
