@@ -42,7 +42,9 @@ class TalkativeTwins:
 
 def make_talkative_twins(folder: Path) -> TalkativeTwins:
     """Make them; the weights are saved as a `.pt` file and loaded with the real tokenizer."""
-    model = Whisper(SIZES).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # for the biases, which are drawn when layers are made
+        model = Whisper(SIZES).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
