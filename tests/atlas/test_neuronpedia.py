@@ -15,8 +15,8 @@ import torch
 from planted_world import DEAD, MORNING, SIREN, M, World
 
 from otoscope.atlas import Atlas
-from otoscope.atlas.neuronpedia import PAUSE, export_neuronpedia
-from otoscope.atlas.neuronpedia_records import Publication
+from otoscope.atlas.exports.neuronpedia import PAUSE, export_neuronpedia
+from otoscope.atlas.exports.neuronpedia_records import Publication
 from otoscope.audio import Corpus
 from otoscope.dictionaries import RandomBasis
 from otoscope.errors import InputError

@@ -2,7 +2,31 @@
 
 from __future__ import annotations
 
-from otoscope.atlas.atlas import Atlas, Example, FeatureEntry
-from otoscope.atlas.build import build_atlas
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Atlas", "Example", "FeatureEntry", "build_atlas"]
+_HOME = {
+    "Atlas": "atlas",
+    "Example": "examples",
+    "FeatureEntry": "entry",
+    "build_atlas": "build",
+    "build_atlases": "build",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from otoscope.atlas.atlas import Atlas as Atlas
+    from otoscope.atlas.build import build_atlas as build_atlas
+    from otoscope.atlas.build import build_atlases as build_atlases
+    from otoscope.atlas.entry import FeatureEntry as FeatureEntry
+    from otoscope.atlas.examples import Example as Example
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file of a name on first use: reading an atlas needs neither torch nor pandas."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'otoscope.atlas' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"otoscope.atlas.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

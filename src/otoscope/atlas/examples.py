@@ -1,114 +1,97 @@
 """Moments to listen to: the strongest frames of a feature, some of every band of its range, and random ones.
 
-Within a kind (and within a band) no clip appears twice, so that neighbouring frames of one loud clip cannot fill the
-list. Everything follows from the ranked entries and a seed: ties go to the earlier frame.
+They follow from the entries of a feature and a seed, so nothing is stored. Within a kind (and within a band) no clip
+appears twice, and among the strongest no speaker takes more than a quarter of the places while others are left.
 """
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.atlas.moments import Clips
+from otoscope.atlas.postings import Entries
+
 KINDS = ("top", "decile", "random")
-N_TOP = 20
-"""Strongest frames kept, one per clip."""
 N_PER_BAND = 3
-"""Frames kept from each tenth of the range: band b holds values from b·10 % to (b + 1)·10 % of the maximum."""
-N_RANDOM = 10
-"""Random active frames kept, one per clip."""
+"""Frames taken from each tenth of the range: band b holds values from b·10 % to (b + 1)·10 % of the maximum."""
 N_BANDS = 10
-SLOTS = N_TOP + N_BANDS * N_PER_BAND + N_RANDOM
+SPEAKER_SHARE = 4
+
+Ints = npt.NDArray[np.int64]
 
 
-def pick_examples(
-    first_feature: int,
-    indptr: npt.NDArray[np.int64],
-    frames: npt.NDArray[np.uint32],
-    values: npt.NDArray[np.float32],
-    clip_of_frame: npt.NDArray[np.int32],
-    n_clips: int,
-    seed: int,
-) -> dict[str, npt.NDArray[np.generic]]:
-    """Rows of `examples.parquet` for the features of one block, from ranked entries (falling values)."""
-    n = len(indptr) - 1
-    chosen = np.full((n, SLOTS), -1, dtype=np.int64)
-    _pick(first_feature, indptr, frames, values, clip_of_frame, n_clips, np.uint64(seed), chosen)
-    feature, slot = np.nonzero(chosen >= 0)
-    entry = chosen[feature, slot]
-    random_from = SLOTS - N_RANDOM
-    kind = np.where(slot < N_TOP, 0, np.where(slot < random_from, 1, 2)).astype(np.int8)
-    band = np.where(kind == 1, (slot - N_TOP) // N_PER_BAND, -1).astype(np.int8)
-    return {
-        "feature": (feature + first_feature).astype(np.int64),
-        "kind": kind,
-        "decile": band,
-        "frame": frames[entry].astype(np.int64),
-        "value": values[entry],
-    }
+@dataclass(frozen=True)
+class Example:
+    """A moment at which a feature is active: frame `frame` of the clip, at `time_s` seconds from its start.
+
+    `decile` (0–9, for kind "decile") is the tenth of the feature's range, from 0 to its maximum, that `value` is in.
+    """
+
+    clip_id: str
+    frame: int
+    time_s: float
+    value: float
+    kind: str
+    decile: int | None = None
 
 
-@numba.njit(cache=True, nogil=True)
-def _mix(state):  # type: ignore[no-untyped-def]
-    """splitmix64 (Steele et al. 2014): the next state's well-mixed 64 bits."""
-    z = state + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@numba.njit(cache=True, nogil=True)
-def _draw(start, stop, slots, state, frames, clip_of_frame, met, stamp):  # type: ignore[no-untyped-def]
-    """Fill `slots` with entries of `[start, stop)` from distinct clips, by random draws without regard to value."""
-    filled = 0
-    for _ in range(8 * len(slots)):
-        if filled == len(slots) or stop <= start:
+def strongest(entries: Entries, clips: Clips, n: int) -> Ints:
+    """Entries of the `n` highest clip peaks, highest first; ties go to the earlier clip."""
+    peaks = clips.peaks(entries)
+    order = np.argsort(-peaks.values, kind="stable")
+    cap = max(1, -(-n // SPEAKER_SHARE))
+    taken: dict[str, int] = {}
+    chosen: list[int] = []
+    passed_over: list[int] = []
+    for at in order.tolist():
+        if len(chosen) == n or len(passed_over) > 64 * n:
             break
-        state = _mix(state)
-        entry = start + np.int64(state % np.uint64(stop - start))
-        clip = clip_of_frame[frames[entry]]
-        if met[clip] != stamp:
-            met[clip] = stamp
-            slots[filled] = entry
-            filled += 1
-    slots[:filled].sort()
-    return state
-
-
-@numba.njit(cache=True, nogil=True)
-def _pick(first_feature, indptr, frames, values, clip_of_frame, n_clips, seed, chosen):  # type: ignore[no-untyped-def]
-    met = np.full(n_clips, -1, dtype=np.int64)
-    stamp = 0
-    for i in range(len(indptr) - 1):
-        start, stop = indptr[i], indptr[i + 1]
-        if start == stop:
+        speaker = clips.speakers[int(peaks.clips[at])]
+        if speaker and taken.get(speaker, 0) >= cap:
+            passed_over.append(at)
             continue
-        filled = 0
-        for entry in range(start, stop):
-            clip = clip_of_frame[frames[entry]]
-            if met[clip] != stamp:
-                met[clip] = stamp
-                chosen[i, filled] = entry
-                filled += 1
-                if filled == N_TOP:
-                    break
-        stamp += 1
-        state = _mix(seed ^ _mix(np.uint64(first_feature + i)))
-        above = start
-        for band in range(N_BANDS - 1, -1, -1):
-            floor = values[start] * band / N_BANDS
-            low, high = above, stop  # entries fall: find the first one under the band
-            while low < high:
-                middle = (low + high) // 2
-                if values[middle] > floor:
-                    low = middle + 1
-                else:
-                    high = middle
-            below = low
-            slot = N_TOP + band * N_PER_BAND
-            state = _draw(above, below, chosen[i, slot : slot + N_PER_BAND], state, frames, clip_of_frame, met, stamp)
-            stamp += 1
-            above = below
-        random_slots = chosen[i, SLOTS - N_RANDOM :]
-        _draw(start, stop, random_slots, state, frames, clip_of_frame, met, stamp)
-        stamp += 1
+        taken[speaker] = taken.get(speaker, 0) + 1
+        chosen.append(at)
+    chosen = sorted(chosen + passed_over[: n - len(chosen)], key=lambda at: (-peaks.values[at], at))
+    return peaks.entries[np.array(chosen, dtype=np.int64)]
+
+
+def of_every_band(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -> tuple[Ints, Ints]:
+    """At most `n` entries spread over the tenths of the range, strongest band first, and the band of each."""
+    rng = np.random.default_rng(seed)
+    values = entries.values
+    if len(values) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    edges = values.max() * np.arange(N_BANDS + 1, dtype=np.float32) / N_BANDS
+    band = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, N_BANDS - 1)
+    by_band = np.argsort(band, kind="stable")
+    bounds = np.searchsorted(band[by_band], np.arange(N_BANDS + 1))
+    found = []
+    for b in range(N_BANDS - 1, -1, -1):
+        members = by_band[bounds[b] : bounds[b + 1]]
+        picked = _from_distinct_clips(members, entries, clips, N_PER_BAND, rng)
+        picked = picked[np.argsort(-values[picked], kind="stable")]
+        found += [(turn, -b, int(entry)) for turn, entry in enumerate(picked)]
+    kept = sorted(sorted(found)[:n], key=lambda each: (each[1], each[0]))
+    return np.array([e for _, _, e in kept], dtype=np.int64), np.array([-b for _, b, _ in kept], dtype=np.int64)
+
+
+def at_random(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -> Ints:
+    """At most `n` entries of different clips, drawn without regard to value, strongest first."""
+    rng = np.random.default_rng(seed)
+    picked = _from_distinct_clips(np.arange(len(entries.values)), entries, clips, n, rng)
+    return picked[np.argsort(-entries.values[picked], kind="stable")]
+
+
+def _from_distinct_clips(members: Ints, entries: Entries, clips: Clips, n: int, rng: np.random.Generator) -> Ints:
+    """Draw entries until `n` are of different clips, or the draws are used up."""
+    if len(members) == 0:
+        return np.zeros(0, np.int64)
+    drawn = rng.permutation(members)[: 16 * n] if len(members) < 4096 else rng.choice(members, 16 * n)
+    clip = np.searchsorted(clips.starts, entries.frames[drawn], side="right") - 1
+    _, first = np.unique(clip, return_index=True)
+    return drawn[np.sort(first)[:n]]

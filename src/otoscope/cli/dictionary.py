@@ -223,7 +223,7 @@ def _open(source: str, workspace: Workspace | None) -> Dictionary:
 
 
 def _export_dashboards(workspace: Workspace, name: str, folder: Path, json: bool) -> None:
-    from otoscope.atlas.neuronpedia import export_neuronpedia
+    from otoscope.atlas.exports.neuronpedia import export_neuronpedia
 
     atlas = workspace.atlas(name)
     place = export_neuronpedia(atlas, workspace.dictionary_of(name), workspace.corpus_of(name), folder)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from otoscope.atlas.neuronpedia_records import ActivationRecord, FeatureRecord, Publication, rounded
+from otoscope.atlas.exports.neuronpedia_records import ActivationRecord, FeatureRecord, Publication, rounded
 from otoscope.errors import InputError
 from otoscope.storage import atomic_folder
 

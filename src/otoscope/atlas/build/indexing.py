@@ -1,0 +1,115 @@
+"""From codes to everything an atlas knows of its features, a block of features at a time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas.build.statistics import Columns, feature_statistics
+from otoscope.atlas.format import PART_ENTRIES, postings_part
+from otoscope.evaluation.by_feature import Block, rank_entries
+from otoscope.evaluation.labeller import Labeller, Rows
+from otoscope.storage import atomic_path
+from otoscope.storage.arrays import write_arrays
+
+
+class PostingsWriter:
+    """Appends features in order; a part is closed with the feature that fills it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "postings").mkdir(parents=True, exist_ok=True)
+        self.parts: list[dict[str, int]] = []
+        self.n_entries = 0
+        self._next = 0
+        self._held: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]] = []
+        self._n_held = 0
+
+    def append(self, block: Block) -> None:
+        """Add the entries of the next features, frames ascending."""
+        at = 0
+        while at < len(block):
+            room = PART_ENTRIES - self._n_held
+            sizes = block.indptr[at + 1 :] - block.indptr[at]
+            end = min(len(block), at + int(np.searchsorted(sizes, room)) + 1)
+            lo, hi = int(block.indptr[at]), int(block.indptr[end])
+            self._held.append((np.diff(block.indptr[at : end + 1]), block.frames[lo:hi], block.values[lo:hi]))
+            self._n_held += hi - lo
+            if self._n_held >= PART_ENTRIES:
+                self._flush()
+            at = end
+
+    def close(self) -> list[dict[str, int]]:
+        """Write what is left; return the parts as `{"first": feature, "last": feature}` (last exclusive)."""
+        if self._held:
+            self._flush()
+        return self.parts
+
+    def _flush(self) -> None:
+        counts = np.concatenate([counts for counts, _, _ in self._held])
+        with atomic_path(self.folder / postings_part(len(self.parts))) as temporary:
+            write_arrays(
+                temporary,
+                {
+                    "indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+                    "frames": np.concatenate([frames for _, frames, _ in self._held]),
+                    "values": np.concatenate([values for _, _, values in self._held]),
+                },
+            )
+        self.parts.append({"first": self._next, "last": self._next + len(counts)})
+        self._next += len(counts)
+        self.n_entries += self._n_held
+        self._held, self._n_held = [], 0
+
+
+class Indexed:
+    """What one block of features gave: the block, and its rows of every table."""
+
+    def __init__(self, block: Block, statistics: Columns, labels: Rows, purities: Rows) -> None:
+        self.block, self.statistics, self.labels, self.purities = block, statistics, labels, purities
+
+
+def index_block(block: Block, clip_starts: npt.NDArray[np.int64], n_frames: int, labeller: Labeller) -> Indexed:
+    """Describe and label the features of a block."""
+    frames, values = rank_entries(block.indptr, block.frames, block.values)
+    statistics = feature_statistics(block, values, clip_starts, n_frames)
+    labels, purities = labeller.label(Block(block.first, block.indptr, frames, values))
+    return Indexed(block, statistics, labels, purities)
+
+
+def in_order(blocks: Iterator[Block], work: Callable[[Block], Indexed]) -> Iterator[Indexed]:
+    """Work on blocks with all cores (the inner loops release the GIL); results come in order, few wait at a time."""
+    n_threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    waiting: deque[Future[Indexed]] = deque()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
+            if len(waiting) > n_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Concatenate rows of tables, column by column."""
+    return {name: np.concatenate([each[name] for each in rows]) for name in rows[0]} if rows else {}
+
+
+def runs(groups: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Position of each entry within its run of equal `groups`."""
+    index = np.arange(len(groups))
+    new = np.concatenate(([True], groups[1:] != groups[:-1]))[: len(groups)]
+    return (index - np.maximum.accumulate(np.where(new, index, 0))).astype(np.int32)
+
+
+def clip_bounds(clip_frames: list[int]) -> npt.NDArray[np.int64]:
+    """First frame of every clip, and the number of all frames last."""
+    return np.array(list(itertools.accumulate(clip_frames, initial=0)), dtype=np.int64)

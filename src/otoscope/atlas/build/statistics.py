@@ -1,0 +1,112 @@
+"""What each feature does over the whole corpus: how often, how strongly, when, and how its values spread."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.evaluation.by_feature import Block
+
+HISTOGRAM_BINS = 40
+"""Equal bins from 0 to the feature's maximum; only active (> 0) frames are counted."""
+QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+"""Quantiles of the active values, reported as columns q10 … q99."""
+STRONG = 0.1
+"""A frame is strong when it reaches this share of the feature's maximum (`dense_share` counts them)."""
+PROFILE_BINS = 20
+"""Equal bins of a clip's length: where in clips a feature is active."""
+PEAK_QUANTILES = 17
+"""Equally spaced quantiles (0, 1/16 … 1) of the peaks of the clips in which a feature is active."""
+
+Columns = dict[str, npt.NDArray[np.generic]]
+
+
+def feature_statistics(
+    block: Block, ranked_values: npt.NDArray[np.float32], clip_starts: npt.NDArray[np.int64], n_frames: int
+) -> Columns:
+    """Columns of `features.safetensors` that need no labels.
+
+    Args:
+        block: entries, frames ascending.
+        ranked_values: the same values, falling within each feature.
+        clip_starts: first frame of every clip.
+        n_frames: frames of the corpus.
+    """
+    n = len(block)
+    counts = np.diff(block.indptr)
+    histogram = np.zeros((n, HISTOGRAM_BINS), dtype=np.uint32)
+    quantiles = np.full((n, len(QUANTILES)), np.nan, dtype=np.float32)
+    mean, strong = np.zeros(n), np.zeros(n, dtype=np.int64)
+    _by_value(block.indptr, ranked_values, np.array(QUANTILES), histogram, quantiles, mean, strong)
+    clips = np.zeros(n, dtype=np.int64)
+    profile = np.zeros((n, PROFILE_BINS), dtype=np.uint32)
+    peaks = np.zeros((n, PEAK_QUANTILES), dtype=np.float32)
+    bounds = np.append(clip_starts, n_frames)
+    _by_clip(block.indptr, block.frames, block.values, bounds, clips, profile, peaks)
+    alive = counts > 0
+    maximum = np.zeros(n, dtype=np.float32)
+    maximum[alive] = ranked_values[block.indptr[:-1][alive]]
+    return {
+        "n_active": counts,
+        "density": counts / n_frames,
+        "dense_share": strong / n_frames,
+        "clip_share": clips / len(clip_starts),
+        "max": maximum,
+        "mean": mean.astype(np.float32),
+        **{f"q{round(100 * q)}": np.ascontiguousarray(quantiles[:, i]) for i, q in enumerate(QUANTILES)},
+        "dead": ~alive,
+        "histogram": histogram,
+        "profile": profile,
+        "clip_peaks": peaks,
+    }
+
+
+@numba.njit(cache=True, nogil=True)
+def _by_value(indptr, values, levels, histogram, quantiles, mean, strong):  # type: ignore[no-untyped-def]
+    n_bins = histogram.shape[1]
+    for i in range(len(indptr) - 1):
+        start, stop = indptr[i], indptr[i + 1]
+        n = stop - start
+        if n == 0:
+            continue
+        top = values[start]
+        total = 0.0
+        for entry in range(start, stop):
+            value = values[entry]
+            total += value
+            histogram[i, min(int(value / top * n_bins), n_bins - 1)] += 1
+            strong[i] += value >= STRONG * top
+        mean[i] = total / n
+        for q in range(len(levels)):  # linear interpolation between neighbouring ranks, as in numpy
+            at = (1.0 - levels[q]) * (n - 1)
+            low = int(at)
+            high = min(low + 1, n - 1)
+            quantiles[i, q] = values[start + low] + (at - low) * (values[start + high] - values[start + low])
+
+
+@numba.njit(cache=True, nogil=True)
+def _by_clip(indptr, frames, values, bounds, clips, profile, peaks):  # type: ignore[no-untyped-def]
+    n_bins, n_quantiles = profile.shape[1], peaks.shape[1]
+    found = np.empty(len(bounds), dtype=np.float32)
+    for i in range(len(indptr) - 1):
+        clip, n = -1, 0
+        for entry in range(indptr[i], indptr[i + 1]):
+            frame = frames[entry]
+            if clip < 0 or frame >= bounds[clip + 1]:
+                clip = np.searchsorted(bounds, frame, side="right") - 1
+                found[n] = values[entry]
+                n += 1
+            elif values[entry] > found[n - 1]:
+                found[n - 1] = values[entry]
+            length = bounds[clip + 1] - bounds[clip]
+            profile[i, (frame - bounds[clip]) * n_bins // length] += 1
+        clips[i] = n
+        if n == 0:
+            continue
+        ranked = np.sort(found[:n])
+        for q in range(n_quantiles):
+            at = q / (n_quantiles - 1) * (n - 1)
+            low = int(at)
+            high = min(low + 1, n - 1)
+            peaks[i, q] = ranked[low] + (at - low) * (ranked[high] - ranked[low])

@@ -1,0 +1,117 @@
+"""From frames with their features to features with their frames, in bounded memory.
+
+Every part of the codes is sorted by feature into scratch files; `blocks` then gathers the parts' pieces of a few
+features at a time with plain reads. Memory grows with features and block size, never with the number of frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.evaluation.by_feature import Block
+from otoscope.storage.arrays import ArrayFile
+
+BLOCK_ENTRIES = 1 << 20
+
+
+class Transposed:
+    """The entries of some codes by feature, in scratch files that `close` removes."""
+
+    def __init__(self, folder: Path, n_features: int) -> None:
+        self.folder = folder
+        self.n_features = n_features
+        self.counts = np.zeros(n_features, dtype=np.int64)
+        """`[n]` entries of every feature."""
+        self._starts: list[int] = [0]
+        folder.mkdir(parents=True, exist_ok=True)
+        self._files = {name: open(folder / name, "w+b") for name in ("indptr", "frames", "values")}  # noqa: SIM115
+
+    def add(self, part: ArrayFile, first_frame: int) -> None:
+        """Take in a part of the codes whose first frame is `first_frame` in the corpus."""
+        indptr, frames, values = _by_feature(
+            part.read("indptr"), part.read("features"), part.read("values"), self.n_features, first_frame
+        )
+        part.release()
+        self.counts += np.diff(indptr)
+        self._starts.append(self._starts[-1] + int(indptr[-1]))
+        for name, array in (("indptr", indptr), ("frames", frames), ("values", values)):
+            array.tofile(self._files[name])
+            self._files[name].flush()
+
+    def blocks(self, max_entries: int = BLOCK_ENTRIES, first: int = 0, last: int | None = None) -> Iterator[Block]:
+        """Yield features `first:last` in order, as many at a time as keep a block under `max_entries` (at least one)."""
+        stop = self.n_features if last is None else last
+        while first < stop:
+            sizes = np.cumsum(self.counts[first : min(stop, first + 65536)])
+            end = first + max(1, int(np.searchsorted(sizes, max_entries, side="right")))
+            yield self._gather(first, end)
+            first = end
+
+    def close(self) -> None:
+        """Remove the scratch files."""
+        for name, file in self._files.items():
+            file.close()
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _gather(self, first: int, last: int) -> Block:
+        indptr = np.concatenate(([0], np.cumsum(self.counts[first:last]))).astype(np.int64)
+        frames = np.empty(indptr[-1], dtype=np.uint32)
+        values = np.empty(indptr[-1], dtype=np.float32)
+        position = indptr[:-1].copy()
+        for part, start in enumerate(self._starts[:-1]):
+            row = self._read("indptr", np.int64, part * (self.n_features + 1) + first, last - first + 1)
+            lo, n = start + int(row[0]), int(row[-1] - row[0])
+            if n:
+                piece = self._read("frames", np.uint32, lo, n), self._read("values", np.float32, lo, n)
+                _scatter(row - row[0], *piece, position, frames, values)
+        return Block(first, indptr, frames, values)
+
+    def _read(self, name: str, dtype: type[Any], start: int, n: int) -> npt.NDArray[Any]:
+        size = np.dtype(dtype).itemsize
+        return np.frombuffer(os.pread(self._files[name].fileno(), n * size, start * size), dtype=dtype)
+
+
+def transposed(parts: Iterable[tuple[int, ArrayFile]], folder: Path, n_features: int) -> Transposed:
+    """Transpose parts given as (first frame, arrays), in order."""
+    result = Transposed(folder, n_features)
+    for first_frame, part in parts:
+        result.add(part, first_frame)
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(row, frames, values, position, out_frames, out_values):  # type: ignore[no-untyped-def]
+    for i in range(len(row) - 1):
+        at = position[i]
+        for entry in range(row[i], row[i + 1]):
+            out_frames[at] = frames[entry]
+            out_values[at] = values[entry]
+            at += 1
+        position[i] = at
+
+
+@numba.njit(cache=True, nogil=True)
+def _by_feature(frame_indptr, features, values, n_features, first_frame):  # type: ignore[no-untyped-def]
+    """Counting sort by feature; frames stay ascending."""
+    indptr = np.zeros(n_features + 1, dtype=np.int64)
+    for entry in range(len(features)):
+        indptr[features[entry] + 1] += 1
+    for i in range(n_features):
+        indptr[i + 1] += indptr[i]
+    at = indptr[:-1].copy()
+    frames = np.empty(len(features), dtype=np.uint32)
+    strengths = np.empty(len(features), dtype=np.float32)
+    for t in range(len(frame_indptr) - 1):
+        for entry in range(frame_indptr[t], frame_indptr[t + 1]):
+            i = features[entry]
+            frames[at[i]] = first_frame + t
+            strengths[at[i]] = values[entry]
+            at[i] += 1
+    return indptr, frames, strengths

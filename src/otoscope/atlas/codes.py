@@ -1,0 +1,80 @@
+"""Which features are active in every frame: the forward half of the index, in parts of whole clips."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas.format import codes_part
+from otoscope.storage.sealed import SealedFolder
+
+
+class FrameCode(NamedTuple):
+    """Active features of consecutive frames: those of frame t are `indptr[t]:indptr[t + 1]`, features ascending."""
+
+    indptr: npt.NDArray[np.int64]
+    features: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.indptr) - 1
+
+    def frame_of_entry(self) -> npt.NDArray[np.int64]:
+        """`[e]` the frame (from 0) that each entry belongs to."""
+        return np.repeat(np.arange(self.n_frames), np.diff(self.indptr))
+
+
+class Codes:
+    """Reads the code of any run of frames from memory-mapped parts."""
+
+    def __init__(self, sealed: SealedFolder) -> None:
+        self._sealed = sealed
+        parts: list[dict[str, Any]] = sealed.meta["codes"]["parts"]
+        self.first_frames = [int(part["first_frame"]) for part in parts]
+        self.n_frames = int(sealed.meta["n_frames"])
+
+    def __getitem__(self, frames: slice) -> FrameCode:
+        """Return the code of frames `start:stop` of the corpus."""
+        start, stop, _ = frames.indices(self.n_frames)
+        pieces = []
+        while start < stop:
+            part = int(np.searchsorted(self.first_frames, start, side="right")) - 1
+            first = self.first_frames[part]
+            last = self.first_frames[part + 1] if part + 1 < len(self.first_frames) else self.n_frames
+            end = min(stop, last)
+            file = self._sealed.arrays(codes_part(part))
+            indptr = file.read("indptr", start - first, end - first + 1)
+            lo, hi = int(indptr[0]), int(indptr[-1])
+            pieces.append((indptr, file.read("features", lo, hi), file.read("values", lo, hi)))
+            start = end
+        return _joined(pieces)
+
+    def measures(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Return the acoustic measures of frames `start:stop`, `[t, 4]`."""
+        pieces = []
+        while start < stop:
+            part = int(np.searchsorted(self.first_frames, start, side="right")) - 1
+            first = self.first_frames[part]
+            last = self.first_frames[part + 1] if part + 1 < len(self.first_frames) else self.n_frames
+            end = min(stop, last)
+            pieces.append(self._sealed.arrays(codes_part(part)).read("measures", start - first, end - first))
+            start = end
+        return np.concatenate(pieces) if pieces else np.zeros((0, 4), np.float32)
+
+
+def _joined(pieces: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]) -> FrameCode:
+    if not pieces:
+        return FrameCode(np.zeros(1, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32))
+    if len(pieces) == 1:
+        indptr, features, values = pieces[0]
+        return FrameCode(indptr.astype(np.int64) - int(indptr[0]), features, values)
+    counts = np.concatenate([np.diff(indptr.astype(np.int64)) for indptr, _, _ in pieces])
+    return FrameCode(
+        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        np.concatenate([features for _, features, _ in pieces]),
+        np.concatenate([values for _, _, values in pieces]),
+    )

@@ -1,0 +1,157 @@
+"""One feature of an atlas: its statistics, labels and moments."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas import examples as choose
+from otoscope.atlas.examples import Example
+from otoscope.atlas.format import FEATURES, LABELS
+from otoscope.atlas.moments import ClipPeaks
+from otoscope.atlas.postings import Entries
+from otoscope.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from otoscope.atlas.atlas import Atlas
+
+Histogram = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+WIDE = ("histogram", "profile", "clip_peaks")
+"""Columns of `features.safetensors` with several numbers per feature."""
+
+
+class FeatureEntry:
+    """One feature of an atlas."""
+
+    def __init__(self, atlas: Atlas, feature: int) -> None:
+        self.atlas = atlas
+        self.feature = feature
+
+    @property
+    def address(self) -> str:
+        """`dictionary:index`, as on the command line and in links."""
+        return f"{self.atlas.meta['dictionary']['name']}:{self.feature}"
+
+    @property
+    def unit(self) -> str:
+        """How people name it."""
+        units = self.atlas.units
+        return str(self.feature) if units is None else units[self.feature]
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Its row of `Atlas.features`, by column."""
+        file = self.atlas.sealed.arrays(FEATURES)
+        row: dict[str, Any] = {"unit": self.unit}
+        for name in self.atlas.columns:
+            row[name] = file.read(name, self.feature, self.feature + 1)[0].item()
+        return self.atlas.classes.named(row)
+
+    @property
+    def histogram(self) -> Histogram:
+        """`(edges [bins + 1], counts [bins])` of the active values."""
+        file = self.atlas.sealed.arrays(FEATURES)
+        counts = file.read("histogram", self.feature, self.feature + 1)[0].astype(np.int64)
+        top = float(file.read("max", self.feature, self.feature + 1)[0])
+        return np.linspace(0.0, top, len(counts) + 1), counts
+
+    @property
+    def profile(self) -> npt.NDArray[np.int64]:
+        """`[bins]` active frames in each twentieth of their clip."""
+        return self.atlas.sealed.arrays(FEATURES).read("profile", self.feature, self.feature + 1)[0].astype(np.int64)
+
+    @property
+    def label_rows(self) -> list[dict[str, Any]]:
+        """Its scored classes, best first: `label`, `kind`, `rank`, and the figures described in `Atlas.features`."""
+        file = self.atlas.sealed.arrays(LABELS)
+        start, stop = file.read("indptr", self.feature, self.feature + 2).tolist()
+        names = [name for name in file.names if name != "indptr"]
+        columns = {name: file.read(name, start, stop).tolist() for name in names}
+        rows = []
+        for i in range(stop - start):
+            row = {name: columns[name][i] for name in names}
+            number = row.pop("class")
+            label, kind = self.atlas.classes[number]
+            rows.append({"rank": row.pop("rank"), "label": label, "kind": kind, **row})
+        return rows
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """`label_rows` as a table.
+
+        The order and the thresholds come from one half of the voices, the figures from the other.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.label_rows, columns=["rank", "label", "kind", *self.atlas.label_figures])
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Its entries: frames (counted from the corpus's first, ascending) and values."""
+        return self.atlas.postings[self.feature]
+
+    def peaks(self) -> ClipPeaks:
+        """Its peak in every clip where it is active."""
+        return self.atlas.clips.peaks(self.entries)
+
+    def postings(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Return `(clip_index, frame within the clip, value)` of every kept frame, in corpus order.
+
+        Sparse dictionaries keep every active frame; dense ones the strongest, all above `stats["postings_from"]`.
+        """
+        frames, values = self.entries
+        clips = self.atlas.clips
+        clip = clips.of(frames)
+        return clip, frames - clips.starts[clip], values
+
+    def examples(self, kind: str = "top", top: int = 10) -> list[Example]:
+        """Return moments to listen to.
+
+        kind "top" is the strongest frame of different clips; "decile" up to three frames from every tenth of the range
+        between 0 and the maximum, strongest band first; "random" active frames of different clips. At most `top`
+        are returned; "decile" spreads them over the bands.
+
+        Raises:
+            InputError: no such kind.
+        """
+        clips, bands = self.atlas.clips, None
+        seed = (int(self.atlas.meta["seed"]), self.feature)
+        if kind == "top":
+            chosen = choose.strongest(self.entries, clips, top)
+        elif kind == "decile":
+            chosen, bands = choose.of_every_band(self.entries, clips, top, seed)
+        elif kind == "random":
+            chosen = choose.at_random(self.entries, clips, top, seed)
+        else:
+            raise InputError(f"There are no {kind!r} examples; choose one of {', '.join(choose.KINDS)}.")
+        frames, values = self.entries.frames[chosen].astype(np.int64), self.entries.values[chosen]
+        clip = np.searchsorted(clips.starts, frames, side="right") - 1
+        within = frames - clips.starts[clip]
+        clock = self.atlas.clock
+        return [
+            Example(
+                clip_id=clips.ids[int(clip[i])],
+                frame=int(within[i]),
+                time_s=round(clock.time_s(int(within[i])), 6),
+                value=float(values[i]),
+                kind=kind,
+                decile=None if bands is None else int(bands[i]),
+            )
+            for i in range(len(chosen))
+        ]
+
+    def __repr__(self) -> str:
+        stats = self.stats
+        named = (
+            f"detects {stats['label_kind']} {stats['label']!r} with F1 {stats['f1']:.2f}"
+            if stats["label"]
+            else "no label"
+        )
+        return (
+            f"FeatureEntry({self.address}: active in {stats['density']:.1%} of frames, max {stats['max']:.3g}, {named})"
+        )

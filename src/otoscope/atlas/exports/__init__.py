@@ -1,0 +1,1 @@
+"""Exports: the atlas in the formats of other programs."""

@@ -1,0 +1,1 @@
+"""Labels: which classes every feature detects, with evidence."""

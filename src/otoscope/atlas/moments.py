@@ -1,0 +1,95 @@
+"""Clips, and which of them a frame of the corpus belongs to."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas.format import CLIPS
+from otoscope.atlas.postings import Entries
+from otoscope.errors import InputError, nearest
+from otoscope.storage.arrays import Strings
+from otoscope.storage.sealed import SealedFolder
+
+Ints = npt.NDArray[np.int64]
+
+
+class ClipPeaks(NamedTuple):
+    """The clips in which a feature is active: which, the entry of its peak in each, and the value there."""
+
+    clips: Ints
+    entries: Ints
+    values: npt.NDArray[np.float32]
+
+
+class Clips:
+    """The clips of an atlas, in corpus order."""
+
+    def __init__(self, sealed: SealedFolder) -> None:
+        self._file = sealed.arrays(CLIPS)
+        self.ids = Strings(self._file, "clip_id")
+        self.speakers = Strings(self._file, "speaker")
+        self.n_frames_in_all = int(sealed.meta["n_frames"])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """First frame of every clip, counted from the first frame of the corpus."""
+        return np.asarray(self._file.read("first_frame"))
+
+    @cached_property
+    def bounds(self) -> Ints:
+        """`starts`, and the number of all frames last."""
+        return np.append(self.starts, self.n_frames_in_all)
+
+    @cached_property
+    def half(self) -> npt.NDArray[np.uint8]:
+        """0 where labels were chosen, 1 where they were scored."""
+        return np.asarray(self._file.read("half"))
+
+    def span(self, clip: int) -> tuple[int, int]:
+        """First frame of a clip in the corpus, and the frame after its last."""
+        start, count = (
+            int(self._file.read("first_frame", clip, clip + 1)[0]),
+            int(self._file.read("n_frames", clip, clip + 1)[0]),
+        )
+        return start, start + count
+
+    def index(self, clip_id: str, owner: str = "This atlas") -> int:
+        """Return the position of a clip.
+
+        Raises:
+            InputError: no such clip; says the nearest ids.
+        """
+        if clip_id not in self._index:
+            raise InputError(f"{owner} has no clip {clip_id!r}{nearest(clip_id, self._index) or '.'}")
+        return self._index[clip_id]
+
+    def of(self, frames: npt.NDArray[np.integer]) -> Ints:
+        """`[e]` the clip of each of some ascending frames."""
+        if len(frames) < len(self.starts):
+            return np.searchsorted(self.starts, frames, side="right") - 1
+        first = np.searchsorted(frames, self.bounds)
+        return np.repeat(np.arange(len(self.starts)), np.diff(first))
+
+    def peaks(self, entries: Entries) -> ClipPeaks:
+        """Return the peak of a feature in every clip where it is active; the earliest frame where several tie."""
+        frames, values = entries
+        if len(frames) == 0:
+            return ClipPeaks(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        clip = self.of(frames)
+        first = np.flatnonzero(np.concatenate(([True], clip[1:] != clip[:-1])))
+        highest = np.maximum.reduceat(values, first)
+        counts = np.diff(np.append(first, len(frames)))
+        at = np.flatnonzero(values == np.repeat(highest, counts))
+        segment = np.searchsorted(first, at, side="right") - 1
+        return ClipPeaks(clip[first], at[np.concatenate(([True], segment[1:] != segment[:-1]))], highest)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {clip_id: i for i, clip_id in enumerate(self.ids.all())}
