@@ -123,6 +123,6 @@ def test_two_runs_do_not_work_in_one_workspace_at_once(job: Job) -> None:
     def work(_: Path) -> None:
         job()
 
-    with pytest.raises(OtoscopeError, match=rf"Another otoscope \(process {os.getpid()}\) is working in"):
+    with pytest.raises(OtoscopeError, match=rf"Another otoscope \(process {os.getpid()}, since [\d:]+\) is working in"):
         run_stage(job.workspace, "train", "y", {}, job.workspace.path("dictionaries", "y"), work)
     assert job().state == "done"

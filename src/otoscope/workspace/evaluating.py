@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport
 from otoscope.workspace.layout import Workspace
-from otoscope.workspace.stages import _only_one
+from otoscope.workspace.stages import only_one_at_work
 
 if TYPE_CHECKING:
     from otoscope.activations import ActivationStore
@@ -47,7 +47,7 @@ def evaluate_stage(
     corpus = str(source.meta["corpus"])
     held = held_out_split(workspace, corpus)
     folder = workspace.path("scorecards", dictionary)
-    with _only_one(workspace.folder):
+    with only_one_at_work(workspace):
         return evaluate(
             features,
             source,

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.progress import ProgressReport
 from otoscope.storage import read_json, sha256_file, write_json
+from otoscope.storage.locks import only_one
 from otoscope.workspace.layout import Workspace
 from otoscope.workspace.plan import DictionaryPlan
 
@@ -233,7 +234,7 @@ def run_stages(
     started = time.perf_counter()
     folder = workspace.folder / "stages"
     heads, outcomes = {}, {}
-    with _only_one(workspace.folder):
+    with only_one_at_work(workspace):
         for name, (inputs, output) in stages.items():
             fingerprint = _digest({"stage": kind, "code": VERSION, **inputs})
             heads[name] = {"format": FORMAT, "version": VERSION, "inputs": dict(inputs), "fingerprint": fingerprint}
@@ -308,24 +309,6 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the workspace's lock; the system frees it when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; runs there are not protected from each other
-        yield
-        return
-    with open(folder / ".lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            who = lock.read().strip()
-            raise OtoscopeError(
-                f"Another otoscope{f' (process {who})' if who else ''} is working in {folder}; wait for it to finish."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
+def only_one_at_work(workspace: Workspace) -> contextlib.AbstractContextManager[None]:
+    """Keep other processes from working in the workspace while the block runs; raises OtoscopeError if one does."""
+    return only_one(workspace.folder / ".lock", f"working in {workspace.folder}")
