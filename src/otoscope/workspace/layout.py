@@ -3,6 +3,7 @@
 ```
 otoscope.toml      format, version, model
 corpora/<name>     stores/<name>     dictionaries/<name>     atlases/<name>     scorecards/<dictionary>
+notes.sqlite       people's labels and notes of features
 stages/            what each finished stage was made from (see `stages.py`)
 ```
 """
@@ -25,6 +26,7 @@ from otoscope.storage import atomic_path
 if TYPE_CHECKING:
     from otoscope.activations import ActivationStore
     from otoscope.atlas import Atlas
+    from otoscope.atlas.notes import Notes
     from otoscope.audio import Clip, Corpus
     from otoscope.dictionaries import Dictionary
     from otoscope.evaluation.scorecard import Scorecard
@@ -34,6 +36,7 @@ T = TypeVar("T")
 
 FORMAT, VERSION = "otoscope-workspace", 1
 SETTINGS = "otoscope.toml"
+NOTES = "notes.sqlite"
 DEFAULT_FOLDER = "otoscope-workspace"
 DEFAULT_MODEL = "pocket"
 
@@ -183,6 +186,12 @@ class Workspace:
         from otoscope.evaluation.scorecard import Scorecard
 
         return self._open("scorecards", name, Scorecard.load)
+
+    def notes(self) -> Notes:
+        """Return people's labels and notes of features; they outlive atlases, and are made with the first note."""
+        from otoscope.atlas.notes import Notes
+
+        return self._once(("notes",), None, lambda: Notes(self.folder / NOTES))
 
     def dictionary_of(self, atlas: str) -> Dictionary:
         """Return the dictionary whose features the atlas describes."""
