@@ -1,0 +1,245 @@
+"""Rung 2: what a feature's moments sound like, without knowing any word or phone.
+
+Every moment is measured (loudness, pitch, voicing, spectrum, and how these change around it), and active moments are
+compared with silent ones of the same clips: a standardised difference (Cohen's d) with an interval over clips.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas.interpretation.moments import Moment
+from otoscope.audio import Corpus
+from otoscope.audio.decoding import SAMPLE_RATE_HZ
+from otoscope.evaluation.acoustics import N_FFT, VOICED, WINDOW, acoustics
+from otoscope.evaluation.measure import clustered_interval
+
+Floats = npt.NDArray[np.float64]
+
+STEP_S = 0.06
+"""How far before and after a moment its neighbourhood is measured."""
+SPREAD_S = 0.25
+"""Half the span over which changing loudness is measured."""
+HOP_S = 0.01
+FLOOR = 1e-8
+BANDS_HZ = ((0.0, 500.0), (500.0, 1500.0), (1500.0, 4000.0), (4000.0, 8000.0))
+LEAST_D = 0.5
+"""Smaller standardised differences are not put in words (Cohen's medium effect)."""
+MAX_NAMED = 4
+MIN_MOMENTS = 5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way to measure a moment, with what people say of high and low values.
+
+    `group` holds measures of nearly the same thing, of which only the clearest is named.
+    """
+
+    name: str
+    unit: str
+    group: str
+    high: str
+    low: str
+    digits: int = 0
+
+
+MEASURES = (
+    Measured("energy_db", "dB", "level", "loud", "quiet"),
+    Measured("voicing", "", "voicing", "voiced", "unvoiced", 2),
+    Measured("f0_hz", "Hz", "pitch", "high-pitched", "low-pitched"),
+    Measured("tilt_db", "dB/octave", "spectrum", "a flat, hissing spectrum", "a spectrum that falls steeply", 1),
+    Measured("centroid_hz", "Hz", "spectrum", "bright (high spectral centroid)", "dark (low spectral centroid)"),
+    Measured("band_0_500", "dB", "spectrum", "energy below 500 Hz", "little energy below 500 Hz"),
+    Measured("band_500_1500", "dB", "spectrum", "energy at 500–1,500 Hz", "little energy at 500–1,500 Hz"),
+    Measured("band_1500_4000", "dB", "spectrum", "energy at 1.5–4 kHz", "little energy at 1.5–4 kHz"),
+    Measured("band_4000_8000", "dB", "spectrum", "energy above 4 kHz", "little energy above 4 kHz"),
+    Measured("rise_db", "dB", "rise", "just after the level rose", "just after the level fell"),
+    Measured("fall_db", "dB", "fall", "just before the level rises", "just before the level falls"),
+    Measured("flux_db", "dB", "flux", "where the spectrum changes fast", "where the spectrum holds still", 1),
+    Measured("modulation_db", "dB", "modulation", "amid strongly changing level", "amid steady level", 1),
+)
+"""Band levels are relative to the whole; rise and fall are differences of level over 60 ms."""
+NAMES = tuple(each.name for each in MEASURES)
+_LOG2 = frozenset({"f0_hz", "centroid_hz"})
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """How active moments differ from silent ones of the same clips in one measure.
+
+    Attributes:
+        name, unit: of the measure.
+        active, silent: medians.
+        d, low, high: standardised difference of means (pitch and centroid in octaves) with its 95 % interval over
+            clips; NaN where too few moments could be measured.
+        fragment: what people say, empty where the difference is small or uncertain.
+    """
+
+    name: str
+    unit: str
+    active: float
+    silent: float
+    d: float
+    low: float
+    high: float
+    fragment: str
+
+    @property
+    def sign(self) -> float:
+        """1 where active moments have more of it, −1 where less."""
+        return math.copysign(1.0, self.d)
+
+
+def measure(corpus: Corpus, moments: list[Moment]) -> Floats:
+    """Measure moments, `[m, len(NAMES)]`; pitch is NaN where unvoiced.
+
+    Raises:
+        InputError: a clip cannot be decoded.
+    """
+    values = np.full((len(moments), len(NAMES)), np.nan)
+    by_clip: dict[str, list[int]] = {}
+    for number, moment in enumerate(moments):
+        by_clip.setdefault(moment.clip_id, []).append(number)
+    for clip_id, numbers in by_clip.items():
+        times = np.array([moments[number].time_s for number in numbers])
+        values[numbers] = _measured(np.asarray(corpus.get(clip_id).samples(), dtype=np.float64), times)
+    return values
+
+
+def with_sound(corpus: Corpus, moments: list[Moment], measures: Floats | None = None) -> list[Moment]:
+    """Return the moments with what was `measured` there in words, measuring them where that was not done.
+
+    Raises:
+        InputError: a clip cannot be decoded.
+    """
+    rows = measure(corpus, moments) if measures is None else measures
+    return [replace(moment, measured=_in_words(row)) for moment, row in zip(moments, rows, strict=True)]
+
+
+def _in_words(row: Floats) -> str:
+    of = dict(zip(NAMES, row.tolist(), strict=True))
+    pitch = "unvoiced" if math.isnan(of["f0_hz"]) else f"voiced at {of['f0_hz']:.0f} Hz"
+    change = f"{of['rise_db']:+.0f} dB since, {of['fall_db']:+.0f} dB within 60 ms"
+    return f"{of['energy_db']:.0f} dB ({change}), {pitch}, centroid {of['centroid_hz'] / 1000:.1f} kHz"
+
+
+def compare(active: Floats, silent: Floats, active_clips: list[str], silent_clips: list[str]) -> list[Descriptor]:
+    """Compare measures `[m, NAMES]` of active and silent moments; the clips are the clusters of the intervals."""
+    clips = {clip: i for i, clip in enumerate(dict.fromkeys([*active_clips, *silent_clips]))}
+    sides = [np.array([clips[clip] for clip in each], dtype=np.int64) for each in (active_clips, silent_clips)]
+    found = []
+    for column, measured in enumerate(MEASURES):
+        pair = [_linear(measured.name, each[:, column]) for each in (active, silent)]
+        d, low, high = _difference(pair, sides, len(clips))
+        medians = [_median(each[:, column]) for each in (active, silent)]
+        fragment = _fragment(measured, medians[0], d, low, high)
+        found.append(Descriptor(measured.name, measured.unit, medians[0], medians[1], d, low, high, fragment))
+    return found
+
+
+def named(descriptors: list[Descriptor]) -> list[Descriptor]:
+    """Return the clearest differences, at most one of a group and `MAX_NAMED` in all."""
+    group = {each.name: each.group for each in MEASURES}
+    chosen: dict[str, Descriptor] = {}
+    for each in sorted((each for each in descriptors if each.fragment), key=lambda each: -abs(each.d)):
+        chosen.setdefault(group[each.name], each)
+    return list(chosen.values())[:MAX_NAMED]
+
+
+def sentence(descriptors: list[Descriptor]) -> str:
+    """Return the named differences as one phrase; empty where there are none."""
+    return ", ".join(each.fragment for each in named(descriptors))
+
+
+def _fragment(measured: Measured, median: float, d: float, low: float, high: float) -> str:
+    if not abs(d) >= LEAST_D or not (low > 0 or high < 0):
+        return ""
+    if measured.name == "voicing" and (median < VOICED) != (d < 0):
+        return "more voiced than elsewhere" if d > 0 else "less voiced than elsewhere"
+    return measured.high if d > 0 else measured.low
+
+
+def _median(values: Floats) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else math.nan
+
+
+def _linear(name: str, values: Floats) -> Floats:
+    return np.log2(values) if name in _LOG2 else values
+
+
+def _difference(pair: list[Floats], sides: list[npt.NDArray[np.int64]], n_clips: int) -> tuple[float, float, float]:
+    """Cohen's d with its interval over clips, from sums of each clip."""
+    sums = []
+    for values, clip in zip(pair, sides, strict=True):
+        known = np.isfinite(values)
+        if known.sum() < MIN_MOMENTS:
+            return math.nan, math.nan, math.nan
+        centre = values[known] - np.nanmean(np.concatenate(pair))
+        sums += [np.bincount(clip[known], weight, minlength=n_clips) for weight in (None, centre, centre**2)]
+    per_clip = np.stack([np.asarray(each, dtype=np.float64) for each in sums], axis=1)
+    low, high = clustered_interval(per_clip, _cohen)
+    return float(_cohen(per_clip.sum(axis=0, keepdims=True))[0]), low, high
+
+
+def _cohen(sums: Floats) -> Floats:
+    n1, s1, q1, n0, s0, q0 = sums.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m1, m0 = s1 / n1, s0 / n0
+        pooled = np.sqrt(np.maximum((q1 - n1 * m1**2 + q0 - n0 * m0**2) / (n1 + n0 - 2), 0.0))
+        return np.asarray(np.where(pooled > 1e-9, (m1 - m0) / pooled, np.nan), dtype=np.float64)
+
+
+def _measured(samples: Floats, times: Floats) -> Floats:
+    """Measure the moments of one clip."""
+    here, before, after = (acoustics(samples, times + shift) for shift in (0.0, -STEP_S, STEP_S))
+    power = _power(samples, times)
+    hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE_HZ)
+    total = power.sum(axis=1) + FLOOR
+    bands = [10 * np.log10((power[:, (hz >= a) & (hz < b)].sum(axis=1) + FLOOR) / total) for a, b in BANDS_HZ]
+    left, right = (10 * np.log10(_coarse(_power(samples, times + s)) + FLOOR) for s in (-STEP_S / 3, STEP_S / 3))
+    grid = np.arange(-SPREAD_S, SPREAD_S + HOP_S / 2, HOP_S)
+    level = _level(samples, times[:, None] + grid)
+    return np.stack(
+        [
+            here.energy_db,
+            here.voicing,
+            here.f0_hz,
+            here.tilt_db,
+            np.maximum(power @ hz / total, 1.0),
+            *bands,
+            here.energy_db - before.energy_db,
+            after.energy_db - here.energy_db,
+            np.abs(right - left).mean(axis=1),
+            level.std(axis=1),
+        ],
+        axis=1,
+    )
+
+
+def _power(samples: Floats, times: Floats) -> Floats:
+    """Power spectrum of the window around each time, `[m, N_FFT / 2 + 1]`."""
+    padded = np.concatenate([np.zeros(WINDOW), samples, np.zeros(WINDOW)])
+    first = np.clip(np.round(times * SAMPLE_RATE_HZ).astype(np.int64) + WINDOW // 2, 0, len(padded) - WINDOW)
+    pieces = padded[first[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
+    return np.asarray(np.square(np.abs(np.fft.rfft(pieces, N_FFT))), dtype=np.float64)
+
+
+def _coarse(power: Floats) -> Floats:
+    """Sums over sixteen bands that widen with frequency, so that single harmonics do not count as change."""
+    edges = np.unique(np.geomspace(8, power.shape[1] - 1, 17).astype(np.int64))
+    return np.asarray(np.add.reduceat(power, edges[:-1], axis=1) + 1e-4, dtype=np.float64)
+
+
+def _level(samples: Floats, times: Floats) -> Floats:
+    """Level in dB of 20 ms around each time, from running sums."""
+    running = np.concatenate([[0.0], np.cumsum(np.square(samples))])
+    centre = np.round(times * SAMPLE_RATE_HZ).astype(np.int64)
+    half = int(HOP_S * SAMPLE_RATE_HZ)
+    low, high = (np.clip(centre + side, 0, len(samples)) for side in (-half, half))
+    return np.asarray(10 * np.log10((running[high] - running[low]) / (2 * half) + FLOOR), dtype=np.float64)
