@@ -118,30 +118,34 @@ class Database:
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.create_function("casefold", 1, str.casefold, deterministic=True)
+            connection.execute("PRAGMA synchronous = FULL")
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         weakref.finalize(self, connection.close)
-        connection.create_function("casefold", 1, str.casefold, deterministic=True)
-        connection.execute("PRAGMA synchronous = FULL")
-        self._prepare(connection)
         self._connection, self._file = connection, _file_of(self.path)
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Make the tables of a new file; refuse a file that is something else."""
-        if self._is_ready(connection):
+        connection.execute("BEGIN")
+        ready = self._is_ready(connection)
+        connection.execute("COMMIT")
+        if ready:
             return
         _use_write_ahead_log(connection)
         connection.execute("BEGIN IMMEDIATE")
-        try:
-            if not self._is_ready(connection):  # another program may have been first
-                for statement in (SCHEMA + f"PRAGMA application_id = {APPLICATION_ID}").split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+        if not self._is_ready(connection):  # another program may have been first
+            for statement in (SCHEMA + f"PRAGMA application_id = {APPLICATION_ID}").split(";\n"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
 
     def _is_ready(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the file has our tables (or is new); asked inside a transaction, so that all answers fit."""
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
