@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import mmap
 import os
 from collections.abc import Iterable, Mapping
@@ -62,13 +63,18 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def block_checks(path: Path) -> npt.NDArray[np.uint64]:
-    """Return the XXH3 checksum of every `BLOCK_BYTES` of a file, `[ceil(bytes / BLOCK_BYTES)]`."""
+    """Return the XXH3 checksum of every `BLOCK_BYTES` of a file, `[ceil(bytes / BLOCK_BYTES)]`.
+
+    Raises:
+        DamagedError: the file cannot be read.
+    """
     found = []
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(BLOCK_BYTES):
-            while len(block) < BLOCK_BYTES and (more := file.read(BLOCK_BYTES - len(block))):
-                block += more
-            found.append(xxhash.xxh3_64_intdigest(block))
+    try:
+        with open(path, "rb", buffering=BLOCK_BYTES) as file:
+            while block := file.read(BLOCK_BYTES):
+                found.append(xxhash.xxh3_64_intdigest(block))
+    except OSError as error:
+        raise DamagedError(path, f"it cannot be read ({error.strerror or error})") from error
     return np.array(found, dtype=np.uint64)
 
 
@@ -87,12 +93,13 @@ class ArrayFile:
     Args:
         path: a safetensors file.
         checks: `block_checks` of the file as it was written; None for scratch files, which nobody checks.
+        n_bytes: its size as it was written, where that is known.
 
     Raises:
         DamagedError: the file is missing, cut short, or its header is not what was written.
     """
 
-    def __init__(self, path: Path, checks: npt.NDArray[np.uint64] | None = None) -> None:
+    def __init__(self, path: Path, checks: npt.NDArray[np.uint64] | None = None, n_bytes: int | None = None) -> None:
         self.path = path
         try:
             with open(path, "rb") as file:
@@ -101,9 +108,10 @@ class ArrayFile:
             raise DamagedError(path, f"it cannot be opened ({error})") from error
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
         self._checks = checks
-        if checks is not None and len(checks) != -(-len(self._bytes) // BLOCK_BYTES):
-            raise DamagedError(path, f"it has {len(self._bytes):,} bytes, not what was written")
-        self._good = np.zeros(0 if checks is None else len(checks), dtype=bool)
+        size = len(self._bytes)
+        if (n_bytes is not None and size != n_bytes) or (checks is not None and len(checks) != -(-size // BLOCK_BYTES)):
+            raise DamagedError(path, f"it has {size:,} bytes, not as many as were written")
+        self._good = bytearray(0 if checks is None else len(checks))
         self._arrays = self._read_header()
 
     def _read_header(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]:
@@ -114,23 +122,15 @@ class ArrayFile:
         if length > min(MAX_HEADER_BYTES, len(self._bytes) - 8):
             raise DamagedError(self.path, "its header is cut short")
         self._check(8, 8 + length)
-        found = {}
         try:
-            for name, entry in json.loads(self._bytes[8 : 8 + length].tobytes()).items():
-                if name == "__metadata__":
-                    continue
-                dtype, shape, (start, stop) = (
-                    np.dtype(_DTYPES[entry["dtype"]]),
-                    tuple(entry["shape"]),
-                    entry["data_offsets"],
-                )
-                size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-                if stop - start != size or start < 0 or 8 + length + stop > len(self._bytes):
-                    raise ValueError(f"array {name!r} does not fit")
-                found[name] = (dtype, shape, 8 + length + start)
-        except (ValueError, KeyError, TypeError) as error:
+            header = json.loads(self._bytes[8 : 8 + length].tobytes())
+            return {
+                name: _placed(name, entry, 8 + length, len(self._bytes))
+                for name, entry in header.items()
+                if name != "__metadata__"
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DamagedError(self.path, f"its header cannot be understood ({error})") from error
-        return found
 
     @property
     def names(self) -> list[str]:
@@ -151,17 +151,19 @@ class ArrayFile:
             DamagedError: a block that holds some of them differs from its checksum, or there is no such array.
         """
         dtype, shape, offset = self._entry(name)
-        stop = shape[0] if stop is None else min(stop, shape[0])
+        stop = shape[0] if stop is None else max(0, min(stop, shape[0]))
         start = min(max(start, 0), stop)
-        row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+        row = dtype.itemsize * math.prod(shape[1:])
         first, last = offset + start * row, offset + stop * row
         self._check(first, last)
         return self._bytes[first:last].view(dtype).reshape(stop - start, *shape[1:])
 
     def release(self) -> None:
-        """Let the system take back the memory of what was read; it comes back from disk when touched again."""
+        """Let the system take back the memory of what was read; it comes back from disk, and is checked again, when it
+        is next asked for."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+            self._good = bytearray(len(self._good))
 
     def _entry(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
         if name not in self._arrays:
@@ -171,17 +173,24 @@ class ArrayFile:
     def _check(self, start: int, stop: int) -> None:
         if self._checks is None or stop <= start:
             return
-        first, last = start // BLOCK_BYTES, (stop - 1) // BLOCK_BYTES + 1
-        if last - first == 1:
-            new = () if self._good[first] else (first,)
-        else:
-            new = first + np.flatnonzero(~self._good[first:last])
-        for i in new:
-            block = self._bytes[i * BLOCK_BYTES : (i + 1) * BLOCK_BYTES]
-            if xxhash.xxh3_64_intdigest(block) != int(self._checks[i]):
-                end = i * BLOCK_BYTES + len(block)
-                raise DamagedError(self.path, "its contents changed", int(i) * BLOCK_BYTES, int(end))
-            self._good[i] = True
+        good, last = self._good, (stop - 1) // BLOCK_BYTES + 1
+        at = good.find(0, start // BLOCK_BYTES, last)
+        while at >= 0:
+            block = self._bytes[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]
+            if xxhash.xxh3_64_intdigest(block) != int(self._checks[at]):
+                raise DamagedError(self.path, "its contents changed", at * BLOCK_BYTES, at * BLOCK_BYTES + len(block))
+            good[at] = 1
+            at = good.find(0, at + 1, last)
+
+
+def _placed(name: str, entry: dict[str, Any], first: int, size: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Type, shape and first byte of an array whose header entry says `entry`, in a file of `size` bytes."""
+    dtype, shape, (start, stop) = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"]), entry["data_offsets"]
+    if not shape or not all(isinstance(n, int) and n >= 0 for n in (*shape, start, stop)):
+        raise ValueError(f"array {name!r} has an impossible shape or place")
+    if stop - start != dtype.itemsize * math.prod(shape) or first + stop > size:
+        raise ValueError(f"array {name!r} does not fit")
+    return dtype, shape, first + start
 
 
 def pack_strings(texts: Iterable[str]) -> dict[str, npt.NDArray[Any]]:

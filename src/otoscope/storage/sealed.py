@@ -1,8 +1,9 @@
 """Sealed folders: a `meta.json` that lists every file, and checksums of every 64 KiB of each.
 
-`meta.json` carries its own SHA-256 (key "seal"); `checks.bin` holds the XXH3 checksums (uint64, file after file in the
-order of `meta["files"]`), and its SHA-256 stands in `meta.json`. So opening reads kilobytes, and yet no changed byte is
-ever used: blocks are checked when first touched.
+`checks.bin` holds the XXH3 checksums (uint64, file after file in the order of `meta["files"]`), and its SHA-256 stands
+in `meta.json`. The last key of `meta.json`, "seal", is the SHA-256 of every byte before it. So opening reads kilobytes,
+and yet no changed byte is ever used: blocks are checked when first touched. `meta.copy.json` is the same file once
+more, since nothing else could restore it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import threading
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,17 @@ import numpy.typing as npt
 
 from otoscope.errors import OtoscopeError
 from otoscope.storage.arrays import BLOCK_BYTES, ArrayFile, DamagedError, block_checks, damaged_blocks
-from otoscope.storage.files import read_json, sha256_file, write_json
+from otoscope.storage.files import atomic_path, sha256_file
 
-META, CHECKS = "meta.json", "checks.bin"
+META, COPY, CHECKS = "meta.json", "meta.copy.json", "checks.bin"
+MAX_META_BYTES = 1 << 28
+_SEAL = b',\n "seal": "%s"\n}\n'
+_SEAL_BYTES = len(_SEAL % bytes(64))
 
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged stretch of a sealed folder: `file` (relative), bytes `start` to `stop` (0, 0: missing or resized)."""
+    """One damaged stretch of a sealed folder: `file` (relative), bytes `start` to `stop` (0, 0: all of it)."""
 
     file: str
     what: str
@@ -36,16 +40,22 @@ class Damage:
 
 
 def seal(folder: Path, meta: dict[str, Any], *, format: str, version: int) -> None:
-    """Write `checks.bin` and `meta.json` for all files below a folder; the folder is then complete."""
-    (folder / CHECKS).unlink(missing_ok=True)
-    (folder / META).unlink(missing_ok=True)
-    files, checks, n_blocks = {}, [], 0
+    """Write `checks.bin` and `meta.json` for all files below a folder; the folder is then complete.
+
+    Every file reaches the disk before `meta.json` does, so that a crash leaves a folder that cannot be opened rather
+    than one that is taken for whole.
+    """
+    for name in (META, COPY, CHECKS):
+        (folder / name).unlink(missing_ok=True)
+    files, checks, n_blocks = {}, [np.zeros(0, np.uint64)], 0
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         found = block_checks(path)
+        _to_disk(path)
         files[path.relative_to(folder).as_posix()] = {"bytes": os.path.getsize(path), "first_block": n_blocks}
         checks.append(found)
         n_blocks += len(found)
-    (np.concatenate(checks) if checks else np.zeros(0, np.uint64)).astype("<u8").tofile(folder / CHECKS)
+    with atomic_path(folder / CHECKS) as temporary:
+        np.concatenate(checks).astype("<u8").tofile(temporary)
     whole = {
         "format": format,
         "version": version,
@@ -53,11 +63,53 @@ def seal(folder: Path, meta: dict[str, Any], *, format: str, version: int) -> No
         "checks": {"algorithm": "xxh3_64", "block_bytes": BLOCK_BYTES, "sha256": sha256_file(folder / CHECKS)},
         "files": files,
     }
-    write_json(folder / META, {**whole, "seal": _digest(whole)})
+    text = json.dumps(whole, indent=1, ensure_ascii=False).encode()[: -len("\n}")]
+    text += _SEAL % hashlib.sha256(text).hexdigest().encode()
+    for name in (COPY, META):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(text)
+    for path in (p for p in folder.rglob("*") if p.is_dir()):
+        _to_disk(path)
+    _to_disk(folder)
+
+
+def read_sealed(path: Path, *, format: str, version: int) -> dict[str, Any]:
+    """Read a `meta.json` written by `seal`.
+
+    Raises:
+        OtoscopeError: missing, of another format or version.
+        DamagedError: it is not as it was written.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_META_BYTES + 1)
+    except FileNotFoundError:
+        raise OtoscopeError(f"{path} does not exist; expected an {format} there.") from None
+    except OSError as error:
+        raise DamagedError(path, f"it cannot be read ({error.strerror or error})") from error
+    body, end = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
+    good = end == _SEAL % hashlib.sha256(body).hexdigest().encode() and len(data) <= MAX_META_BYTES
+    try:
+        meta = json.loads(data)
+        if not good and (not isinstance(meta, dict) or "seal" in meta or meta["version"] == version):
+            raise ValueError("its contents changed")
+        found, written = meta["format"], meta["version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(path, "its contents changed") from error
+    if found != format:
+        raise OtoscopeError(f"{path} is not an {format} (found {found!r}).")
+    if written != version:
+        raise OtoscopeError(f"{path} has version {written!r}; this program reads version {version}: build it again.")
+    return dict(meta)
 
 
 class SealedFolder:
     """A folder written by `seal`; its files open lazily and are checked as they are read. Safe between threads.
+
+    Args:
+        folder: where it is.
+        format, version: what it must be.
+        lenient: open it although files are missing or resized, for those who look for what is still good.
 
     Raises:
         OtoscopeError: missing, of another format or version.
@@ -66,14 +118,8 @@ class SealedFolder:
 
     def __init__(self, folder: Path, *, format: str, version: int, lenient: bool = False) -> None:
         self.folder = folder
-        self.meta = read_json(folder / META, format=format, version=version)
-        sealed = {key: value for key, value in self.meta.items() if key != "seal"}
-        if _digest(sealed) != self.meta.get("seal"):
-            raise DamagedError(folder / META, "its contents changed")
-        path = folder / CHECKS
-        if not path.is_file() or sha256_file(path) != self.meta["checks"]["sha256"]:
-            raise DamagedError(path, "it is missing or its contents changed")
-        self._checks = np.fromfile(path, dtype="<u8")
+        self.meta = read_sealed(folder / META, format=format, version=version)
+        self._checks = self._read_checks()
         self._open: dict[str, ArrayFile] = {}
         self._whole: set[str] = set()
         self._lock = threading.Lock()
@@ -81,6 +127,24 @@ class SealedFolder:
             for name in self.meta["files"]:
                 if problem := self._size_problem(name):
                     raise DamagedError(folder / name, problem)
+
+    def _read_checks(self) -> npt.NDArray[np.uint64]:
+        """Read `checks.bin`, and refuse a list of files that cannot be: anybody can write a seal."""
+        path = self.folder / CHECKS
+        try:
+            expected, n_blocks = str(self.meta["checks"]["sha256"]), 0
+            for name, entry in self.meta["files"].items():
+                place = PurePosixPath(name)
+                if not place.parts or place.is_absolute() or {"..", "\\", ":"} & {*place.parts, *name}:
+                    raise ValueError(f"it lists {name!r}, which is not in the folder")
+                if entry["first_block"] != n_blocks or not isinstance(entry["bytes"], int) or entry["bytes"] < 0:
+                    raise ValueError(f"what it says of {name!r} cannot be")
+                n_blocks += -(-entry["bytes"] // BLOCK_BYTES)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(self.folder / META, f"its list of files cannot be used ({error})") from error
+        if not path.is_file() or path.stat().st_size != 8 * n_blocks or sha256_file(path) != expected:
+            raise DamagedError(path, "it is missing or its contents changed")
+        return np.fromfile(path, dtype="<u8")
 
     def __contains__(self, name: str) -> bool:
         return name in self.meta["files"]
@@ -90,8 +154,11 @@ class SealedFolder:
         found = self._open.get(name)
         if found is None:
             with self._lock:
-                found = self._open.get(name) or ArrayFile(self.folder / name, self.checks(name))
-                self._open[name] = found
+                found = self._open.get(name)
+                if found is None:
+                    n_bytes = int(self.meta["files"][name]["bytes"]) if name in self else None
+                    found = ArrayFile(self.folder / name, self.checks(name), n_bytes)
+                    self._open[name] = found
         return found
 
     def path(self, name: str) -> Path:
@@ -102,6 +169,8 @@ class SealedFolder:
         """
         path = self.folder / name
         if name not in self._whole:
+            if problem := self._size_problem(name):
+                raise DamagedError(path, problem)
             for start, stop in damaged_blocks(path, self.checks(name)):
                 raise DamagedError(path, "its contents changed", start, stop)
             self._whole.add(name)
@@ -124,7 +193,10 @@ class SealedFolder:
                 continue
             blocks = damaged_blocks(self.folder / name, self.checks(name))
             found += [Damage(name, "its contents changed", start, stop) for start, stop in blocks]
-        known = {*self.meta["files"], META, CHECKS}
+        copy, meta = self.folder / COPY, self.folder / META
+        if not copy.is_file() or copy.read_bytes() != meta.read_bytes():
+            found.append(Damage(COPY, "it is missing or its contents changed"))
+        known = {*self.meta["files"], META, COPY, CHECKS}
         for path in sorted(p for p in self.folder.rglob("*") if p.is_file()):
             if (name := path.relative_to(self.folder).as_posix()) not in known:
                 found.append(Damage(name, "it does not belong here"))
@@ -143,5 +215,13 @@ class SealedFolder:
         return "it is missing" if size < 0 else f"it has {size:,} bytes instead of {expected:,}"
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def _to_disk(path: Path) -> None:
+    """Have the system write a file or the names in a folder to the disk itself (Windows has no way for folders)."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
