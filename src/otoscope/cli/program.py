@@ -30,6 +30,7 @@ VERBS = (
     "atlas",
     "search",
     "features",
+    "notes",
     "edit",
     "transcribe",
     "serve",
