@@ -53,7 +53,7 @@ def test_what_is_whole_reads_as_it_was_written(folder: Path) -> None:
     assert isinstance(meta, dict)
     assert isinstance(rows, list)
     assert meta["name"] == "ein Test"
-    assert sum(rows, []) == LONG.tolist()
+    assert np.concatenate(rows).tolist() == LONG.tolist()
     assert (small, names, short) == (list(range(7)), ["one", "zwei", ""], [[1.0] * 4] * 3)
     assert plain == bytes(100_000)
 
@@ -63,14 +63,14 @@ def test_what_is_whole_reads_as_it_was_written(folder: Path) -> None:
 def test_a_changed_byte_is_named_and_never_used(folder: Path, name: str, where: float, flip: int) -> None:
     path = folder / name
     at = int(where * path.stat().st_size)
-    with changed(path, at, flip), pytest.raises(DamagedError) as caught:
+    with Changed(path, at, flip), pytest.raises(DamagedError) as caught:
         read_all(folder)
     assert caught.value.path == path
     if caught.value.start >= 0 and name not in (META, COPY, CHECKS):
         assert caught.value.stop == 0 or caught.value.start <= at < caught.value.stop
 
 
-class changed:
+class Changed:
     """A file of which one byte is different for a while."""
 
     def __init__(self, path: Path, at: int, flip: int) -> None:
@@ -128,9 +128,9 @@ def test_swapped_files_of_one_size_are_noticed(tmp_path: Path) -> None:
 
 
 def test_only_what_is_asked_for_is_looked_at(folder: Path, tmp_path: Path) -> None:
-    """So opening costs nothing however large the folder: damage elsewhere does not stop the reading of what is whole."""
+    """So opening costs nothing however large the folder is; and damage elsewhere does not stop reading."""
     copy = shutil.copytree(folder, tmp_path / "copy")
-    with changed(copy / "long.safetensors", 5 * BLOCK_BYTES, 1):
+    with Changed(copy / "long.safetensors", 5 * BLOCK_BYTES, 1):
         file = SealedFolder(copy, **FORMAT).arrays("long.safetensors")
         assert file.read("long", 0, 8000).tolist() == LONG[:8000].tolist()
         with pytest.raises(DamagedError, match="327,680 to 393,216"):
@@ -142,7 +142,7 @@ def test_what_was_given_back_is_checked_again(folder: Path, tmp_path: Path) -> N
     sealed = SealedFolder(copy, **FORMAT)
     file = sealed.arrays("long.safetensors")
     assert file.read("long", 10, 11) == 10
-    with changed(copy / "long.safetensors", 100, 1):
+    with Changed(copy / "long.safetensors", 100, 1):
         sealed.release()
         with pytest.raises(DamagedError, match="changed"):
             file.read("long", 10, 11)

@@ -177,7 +177,7 @@ class ArrayFile:
         at = good.find(0, start // BLOCK_BYTES, last)
         while at >= 0:
             block = self._bytes[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]
-            if xxhash.xxh3_64_intdigest(block) != int(self._checks[at]):
+            if xxhash.xxh3_64_intdigest(block.data) != int(self._checks[at]):
                 raise DamagedError(self.path, "its contents changed", at * BLOCK_BYTES, at * BLOCK_BYTES + len(block))
             good[at] = 1
             at = good.find(0, at + 1, last)
