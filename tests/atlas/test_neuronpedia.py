@@ -15,7 +15,8 @@ import torch
 from planted_world import DEAD, MORNING, SIREN, M, World
 
 from otoscope.atlas import Atlas
-from otoscope.atlas.exports.neuronpedia import PAUSE, export_neuronpedia
+from otoscope.atlas.exports.frame_labels import PAUSE
+from otoscope.atlas.exports.neuronpedia import export_neuronpedia
 from otoscope.atlas.exports.neuronpedia_records import Publication
 from otoscope.audio import Corpus
 from otoscope.dictionaries import RandomBasis

@@ -248,6 +248,22 @@ class Atlas:
         times = (frames * self.clock.frame_s + self.clock.offset_s).round(6)
         return pd.DataFrame({"feature": rows.pop("feature"), "frame": frames, "time_s": times, **rows})
 
+    def sql(self, query: str, max_rows: int = 100_000) -> pd.DataFrame:
+        """Answer one SELECT over the tables `features`, `labels`, `classes`, `clips` and `postings`.
+
+        >>> atlas.sql("SELECT label, count(*) FROM features GROUP BY label")  # doctest: +SKIP
+
+        Raises:
+            InputError: not one SELECT, or it cannot be understood.
+            OtoscopeError: DuckDB is missing (`pip install 'otoscope[sql]'`), or the query takes too long.
+        """
+        import pandas as pd
+
+        from otoscope.atlas.search.sql import run_sql
+
+        answer = run_sql(self, query, max_rows=max_rows)
+        return pd.DataFrame(answer.rows, columns=answer.columns)
+
     @property
     def clock(self) -> Clock:
         """Which moment of its clip each frame stands for."""

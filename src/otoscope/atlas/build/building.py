@@ -27,6 +27,7 @@ from otoscope.atlas.build.tables import (
     write_labels,
 )
 from otoscope.atlas.build.transposing import transposed
+from otoscope.atlas.exports.parquet import write_tables
 from otoscope.atlas.format import FORMAT, VERSION
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
@@ -114,6 +115,7 @@ def build_atlases(
         with atomic_folder(folder) as temporary:
             meta = _index(writer, dictionary, corpus, stream.clock, temporary, seed, n_shifts, progress)
             meta = {"name": called, "model": stream.model, "source": stream.fingerprint, **meta, "key": writer.key}
+            write_tables(temporary)
             seal(temporary, meta, format=FORMAT, version=VERSION)
         shutil.rmtree(writer.folder, ignore_errors=True)
         atlases.append(Atlas.open(folder))

@@ -20,12 +20,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from otoscope.atlas.exports.neuronpedia_records import ActivationRecord, FeatureRecord, Publication, rounded
-from otoscope.errors import InputError
+from otoscope.atlas.exports.belonging import check_belong, sentence_of
+from otoscope.atlas.exports.frame_labels import frame_tokens
+from otoscope.atlas.exports.neuronpedia_records import (
+    ActivationRecord,
+    ExplanationRecord,
+    FeatureRecord,
+    Publication,
+    rounded,
+)
+from otoscope.progress import ProgressReport, track
 from otoscope.storage import atomic_folder
 
 if TYPE_CHECKING:
-    from otoscope.atlas.atlas import Atlas, Example, FeatureEntry
+    from otoscope.atlas.atlas import Atlas
+    from otoscope.atlas.entry import FeatureEntry
+    from otoscope.atlas.examples import Example
     from otoscope.audio import Clip, Corpus
     from otoscope.dictionaries import Dictionary
 
@@ -33,7 +43,8 @@ BATCH = 256
 """Features in one file."""
 LONGEST = 128
 """Tokens of one activation; of longer clips, those around the moment."""
-PAUSE = "…"
+BLOCK = 1 << 16
+"""Directions that are compared at a time."""
 NEIGHBOURS = 10
 """Features whose directions are the nearest, by cosine."""
 _NO_BIN = -1.0
@@ -50,6 +61,7 @@ def export_neuronpedia(
     examples: int = 20,
     per_decile: int = 2,
     vectors: bool = False,
+    progress: bool | ProgressReport = False,
 ) -> Path:
     """Write the dashboards of all features that are ever active; return their folder, `<folder>/<model>/<source>`.
 
@@ -62,11 +74,12 @@ def export_neuronpedia(
         examples: strongest moments of each feature, of different clips.
         per_decile: moments from each tenth of the feature's range.
         vectors: include the decoder's rows, with which Neuronpedia can steer.
+        progress: True for a bar, False for silence, or a function called as `report(stage, done, total)`.
 
     Raises:
         InputError: the atlas describes another dictionary or corpus.
     """
-    _check_belong(atlas, dictionary, corpus)
+    check_belong(atlas, corpus, dictionary)
     publication = publication or Publication(re.sub(r"[^A-Za-z0-9.-]+", "-", dictionary.name).strip("-") or "set")
     model = str(atlas.meta["model"].get("model") or "model").rpartition("/")[2]
     layer = next((part for part in dictionary.site.split(".") if part.isdecimal()), "0")
@@ -78,14 +91,15 @@ def export_neuronpedia(
         "createdAt": publication.created_at.isoformat(),
     }
     tokens = _Tokens(atlas, corpus)
-    alive = np.flatnonzero(~atlas.features["dead"].to_numpy(dtype=bool))
+    alive = np.flatnonzero(~atlas.column("dead"))
     place = Path(folder) / model / source
-    with atomic_folder(place) as temporary:
+    directions = _Directions(dictionary)
+    with atomic_folder(place) as temporary, track("export", len(alive), progress, unit="features") as advance:
         for name, record in _heads(atlas, dictionary, corpus, publication, model, source, len(alive)).items():
             _write_lines(temporary / f"{name}.jsonl", [record])
         for number, start in enumerate(range(0, len(alive), BATCH)):
             batch = [int(feature) for feature in alive[start : start + BATCH]]
-            near, cosines = _neighbours(dictionary, batch)
+            near, cosines = directions.nearest(batch)
             features = (
                 _feature(atlas[feature], dictionary, shared, near[row], cosines[row], vectors)
                 for row, feature in enumerate(batch)
@@ -95,20 +109,13 @@ def export_neuronpedia(
                 for feature in batch
                 for record in _activations(atlas[feature], tokens, shared, corpus.name, examples, per_decile)
             )
+            explanations = list(_explanations(atlas, batch, shared))
             _write_lines(temporary / "features" / f"batch-{number}.jsonl.gz", map(_plain, features))
             _write_lines(temporary / "activations" / f"batch-{number}.jsonl.gz", map(_plain, moments))
+            if explanations:
+                _write_lines(temporary / "explanations" / f"batch-{number}.jsonl.gz", map(_plain, explanations))
+            advance(len(batch))
     return place
-
-
-def _check_belong(atlas: Atlas, dictionary: Dictionary, corpus: Corpus) -> None:
-    of = atlas.meta["dictionary"]
-    if len(atlas) != dictionary.n_features or of.get("fingerprint", dictionary.fingerprint) != dictionary.fingerprint:
-        raise InputError(f"The atlas {atlas.name!r} describes the dictionary {of['name']!r}, not {dictionary.name!r}.")
-    missing = [clip for clip in atlas.clip_ids if clip not in {each.clip_id for each in corpus}]
-    if missing:
-        raise InputError(
-            f"The atlas {atlas.name!r} was built over another corpus: {corpus.name!r} lacks {missing[0]!r}."
-        )
 
 
 class _Tokens:
@@ -117,34 +124,23 @@ class _Tokens:
     def __init__(self, atlas: Atlas, corpus: Corpus) -> None:
         self.atlas = atlas
         self.clips: dict[str, Clip] = {clip.clip_id: clip for clip in corpus}
-        self.lengths = np.diff([*atlas.clip_starts, atlas.meta["n_frames"]])
 
     def of(self, clip_id: str, n_frames: int) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Return the tokens of a clip and the first frame of each, `[tokens + 1]`, its end included."""
-        clock = self.atlas.clock
-        phones = self.clips[clip_id].tier("phones")
-        if not phones:
-            return [f"{clock.time_s(frame):.2f}s" for frame in range(n_frames)], np.arange(n_frames + 1)
-        label_of = np.full(n_frames, -1)
-        times = clock.offset_s + clock.frame_s * np.arange(n_frames)
-        for number, phone in enumerate(phones):
-            label_of[(times >= phone.start_s) & (times < phone.end_s)] = number
-        starts = np.flatnonzero(np.diff(label_of, prepend=-2))
-        tokens = [PAUSE if label_of[start] < 0 else phones[label_of[start]].label for start in starts]
-        return tokens, np.append(starts, n_frames)
+        return frame_tokens(self.clips[clip_id], self.atlas.clock, n_frames)
 
 
 def _activations(
     entry: FeatureEntry, tokens: _Tokens, shared: dict[str, Any], corpus: str, top: int, per_decile: int
 ) -> Iterator[ActivationRecord]:
     """One record for each of a feature's moments: the strongest, and some from every tenth of its range."""
-    clip_of, frames, values = entry.postings()
-    index = {clip_id: number for number, clip_id in enumerate(tokens.atlas.clip_ids)}
+    frames, values = entry.entries
+    clips = tokens.atlas.clips
     _, counts = entry.histogram
     peak, active = float(entry.stats["max"]), max(int(counts.sum()), 1)
     by_decile: dict[int, int] = {}
     for example in [*entry.examples("top", top), *entry.examples("decile", 10 * per_decile)]:
-        number = index[example.clip_id]
+        first, last = clips.span(clips.index(example.clip_id))
         bins = (_NO_BIN, _NO_BIN, _NO_BIN)
         if example.decile is not None:
             by_decile[example.decile] = by_decile.get(example.decile, 0) + 1
@@ -152,9 +148,9 @@ def _activations(
                 continue
             tenth = slice(example.decile * len(counts) // 10, (example.decile + 1) * len(counts) // 10)
             bins = (example.decile * peak / 10, (example.decile + 1) * peak / 10, int(counts[tenth].sum()) / active)
-        here = clip_of == number
-        row = np.zeros(tokens.lengths[number], dtype=np.float32)
-        row[frames[here]] = values[here]
+        here = slice(*np.searchsorted(frames, (first, last)))
+        row = np.zeros(last - first, dtype=np.float32)
+        row[frames[here] - first] = values[here]
         row[example.frame] = example.value  # of dense features, weaker moments are not among the postings
         yield _moment(example, row, tokens, shared, entry.feature, corpus, bins)
 
@@ -178,7 +174,7 @@ def _moment(
     begin_s, end_s = starts[shown.start] * frame_s, starts[shown.stop] * frame_s
     name = f"{shared['modelId']}/{shared['layer']}/{feature}/{example.kind}/{example.clip_id}/{example.frame}"
     return ActivationRecord(
-        id="c" + hashlib.sha256(name.encode()).hexdigest()[:24],
+        id=_id(name),
         index=str(feature),
         tokens=texts,
         values=[rounded(value) for value in values],
@@ -205,7 +201,7 @@ def _feature(
 ) -> FeatureRecord:
     stats = entry.stats
     edges, counts = entry.histogram
-    labels = entry.labels.head(NEIGHBOURS)
+    labels = entry.label_rows[:NEIGHBOURS]
     return FeatureRecord(
         index=str(entry.feature),
         maxActApprox=rounded(stats["max"]),
@@ -215,8 +211,8 @@ def _feature(
         vectorDefaultSteerStrength=rounded(stats["max"]),
         topkCosSimIndices=list(near),
         topkCosSimValues=[rounded(value) for value in cosines],
-        pos_str=[str(label) for label in labels["label"]],
-        pos_values=[rounded(value) for value in labels["f1"]],
+        pos_str=[str(each["label"]) for each in labels],
+        pos_values=[rounded(each["f1"]) for each in labels],
         frac_nonzero=rounded(stats["density"]),
         freq_hist_data_bar_heights=[float(count) for count in counts],
         freq_hist_data_bar_values=[rounded(edge) for edge in edges[:-1]],
@@ -224,13 +220,49 @@ def _feature(
     )
 
 
-def _neighbours(dictionary: Dictionary, features: Sequence[int]) -> tuple[list[list[int]], list[list[float]]]:
-    """The features whose directions are nearest to those of `features`, without themselves, and their cosines."""
-    unit = torch.nn.functional.normalize(dictionary.directions(range(dictionary.n_features)).float(), dim=1)
-    cosines = unit[list(features)] @ unit.T
-    cosines[torch.arange(len(features)), torch.tensor(features)] = -torch.inf
-    values, indices = cosines.topk(min(NEIGHBOURS, dictionary.n_features - 1), dim=1)
-    return indices.tolist(), values.tolist()
+def _explanations(atlas: Atlas, batch: Sequence[int], shared: dict[str, Any]) -> Iterator[ExplanationRecord]:
+    """What the atlas says in a sentence about each feature that it says something about."""
+    for feature in batch:
+        sentence = sentence_of(atlas[feature])
+        if sentence:
+            name = f"{shared['modelId']}/{shared['layer']}/{feature}/explanation"
+            yield ExplanationRecord(
+                id=_id(name),
+                index=str(feature),
+                description=sentence,
+                authorId=shared["creatorId"],
+                modelId=shared["modelId"],
+                layer=shared["layer"],
+                createdAt=shared["createdAt"],
+            )
+
+
+class _Directions:
+    """The directions of a dictionary's features, of length one, for finding the nearest."""
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        n = dictionary.n_features
+        self.unit = torch.cat(
+            [
+                torch.nn.functional.normalize(dictionary.directions(range(i, min(i + BLOCK, n))).float(), dim=1)
+                for i in range(0, n, BLOCK)
+            ]
+        )
+
+    def nearest(self, features: Sequence[int]) -> tuple[list[list[int]], list[list[float]]]:
+        """The features whose directions are nearest to those of `features`, without themselves, and their cosines."""
+        rows = self.unit[list(features)]
+        own = torch.tensor(features)[:, None]
+        values, indices = torch.zeros(len(rows), 0), torch.zeros(len(rows), 0, dtype=torch.int64)
+        for start in range(0, len(self.unit), BLOCK):
+            cosines = rows @ self.unit[start : start + BLOCK].T
+            cosines[torch.arange(start, start + cosines.shape[1]) == own] = -torch.inf
+            here = torch.arange(start, start + cosines.shape[1]).expand_as(cosines)
+            values, indices = torch.cat([values, cosines], 1), torch.cat([indices, here], 1)
+            values, best = values.topk(min(NEIGHBOURS, values.shape[1]), dim=1)
+            indices = indices.gather(1, best)
+        kept = min(NEIGHBOURS, len(self.unit) - 1)
+        return indices[:, :kept].tolist(), values[:, :kept].tolist()
 
 
 def _heads(
@@ -297,7 +329,12 @@ def _heads(
     }
 
 
-def _plain(record: FeatureRecord | ActivationRecord) -> dict[str, Any]:
+def _id(name: str) -> str:
+    """An id of Neuronpedia's kind; the same for the same name."""
+    return "c" + hashlib.sha256(name.encode()).hexdigest()[:24]
+
+
+def _plain(record: FeatureRecord | ActivationRecord | ExplanationRecord) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 

@@ -78,6 +78,24 @@ class ActivationRecord:
 
 
 @dataclass(frozen=True)
+class ExplanationRecord:
+    """One line of `explanations/batch-N.jsonl.gz`, under Neuronpedia's names. No model wrote it, so none is named."""
+
+    id: str
+    modelId: str  # noqa: N815
+    layer: str
+    index: str
+    description: str
+    authorId: str  # noqa: N815
+    createdAt: str  # noqa: N815
+    embedding: list[float] | None = None
+    triggeredById: str | None = None  # noqa: N815
+    typeName: str | None = None  # noqa: N815
+    explanationModelName: str | None = None  # noqa: N815
+    notes: str | None = "Made from scores on held-out voices, without a language model."
+
+
+@dataclass(frozen=True)
 class Publication:
     """What Neuronpedia asks about who publishes what.
 
