@@ -115,7 +115,7 @@ def test_a_feature_shows_what_its_atlas_knows(client: TestClient, workspace: Wor
         (record.kind, record.label) for record in entry.labels.itertuples()
     ][: len(shown["labels"])]
     assert shown["histogram"]["counts"] == entry.histogram[1].tolist()
-    tops = entry.examples("top", top=100)
+    tops = entry.examples("top", top=24)
     assert [(e["clip"]["id"], e["time_s"]) for e in shown["examples"]["top"]] == [
         (e.clip_id, pytest.approx(e.time_s)) for e in tops
     ]
@@ -194,19 +194,6 @@ def test_ranges_tags_and_lasting_copies(client: TestClient, clip: Clip) -> None:
     assert "immutable" not in whole.headers["Cache-Control"]
     version = ok(client.get(f"/api/clips/{clip.clip_id}"))["version"]
     assert "immutable" in client.get(f"{url}?v={version}").headers["Cache-Control"]
-
-
-def test_the_strongest_features_really_reach_these_values(client: TestClient, workspace: Workspace, clip: Clip) -> None:
-    peaks = ok(client.get(f"/api/clips/{clip.clip_id}/top?atlas=sae-2&limit=5"))
-    assert len(peaks) == 5
-    dictionary = workspace.dictionary_of("sae-2")
-    h = workspace.model().run(clip, read=[dictionary.site])[dictionary.site]
-    with torch.inference_mode():
-        dense = dictionary.encode(h).dense()
-    for peak in peaks:
-        lane = dense[:, peak["feature"]["index"]]
-        assert peak["value"] == pytest.approx(float(lane.max()), rel=1e-4)
-        assert float(lane[round(peak["time_s"] / 0.02)]) == pytest.approx(peak["value"], rel=1e-4)
 
 
 def test_an_edit_changes_what_the_python_call_changes(client: TestClient, workspace: Workspace, clip: Clip) -> None:

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Literal
 
 from otoscope.server.shapes import TokenChange, TokenView, TranscriptView, WordChange
-from otoscope.server.tables import number
+from otoscope.server.views import number
 
 if TYPE_CHECKING:
     from otoscope.models import Transcript

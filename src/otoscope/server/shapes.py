@@ -83,22 +83,35 @@ class FeatureRow(BaseModel):
     max: float
     dead: bool
     histogram: list[int]
+    sentence: str | None
+    nature: str | None
+
+
+class Facet(BaseModel):
+    """How many of the features found share a value; labels also have a kind."""
+
+    value: str
+    kind: str | None
+    count: int
 
 
 class FeaturePage(BaseModel):
-    """Some lines of the feature table; `note` says how the query was understood."""
+    """Some lines of the feature table; `note` says how the query was understood, `facets` what all lines are."""
 
     total: int
     offset: int
     rows: list[FeatureRow]
     note: str | None
+    facets: dict[str, list[Facet]]
 
 
 class LabelScore(BaseModel):
-    """How well a feature detects one sound."""
+    """How well a feature detects one sound: while its value is above `low` and, in a band, at most `high`."""
 
     label: str
     kind: str
+    low: float | None
+    high: float | None
     f1: float | None
     f1_low: float | None
     f1_high: float | None
@@ -149,8 +162,43 @@ class Histogram(BaseModel):
     counts: list[int]
 
 
+class Stack(BaseModel):
+    """Counts of active frames of one class between consecutive edges of the histogram; no label: all the rest."""
+
+    label: str | None
+    kind: str | None
+    counts: list[int]
+
+
+class FeatureName(BaseModel):
+    """A feature as a link says it."""
+
+    atlas: str
+    index: int
+    unit: str
+    label: str | None
+    label_kind: str | None
+
+
+class Related(BaseModel):
+    """A feature that goes with another one: by the cosine of their directions, or because they fire together."""
+
+    feature: FeatureName
+    value: float
+    share: float | None
+
+
+class Acoustic(BaseModel):
+    """How a feature follows an acoustic measure of its frames: correlation with its 95 % interval."""
+
+    name: str
+    r: float
+    low: float | None
+    high: float | None
+
+
 class FeatureView(BaseModel):
-    """Everything the feature page shows."""
+    """Everything the feature page shows; what the atlas does not have is empty."""
 
     row: FeatureRow
     site: str
@@ -163,8 +211,65 @@ class FeatureView(BaseModel):
     previous: int | None
     next: int | None
     labels: list[LabelScore]
+    bands: list[LabelScore]
     histogram: Histogram
+    opposite_histogram: Histogram | None
+    stacks: list[Stack]
+    profile: list[int]
+    neighbours: list[Related]
+    cofiring: list[Related]
+    acoustics: list[Acoustic]
     examples: dict[str, list[ExampleView]]
+
+
+class RegionFeatureView(BaseModel):
+    """A feature in a region of a clip: in how many of its frames it exceeds `above`, and how much more often than
+    elsewhere; `score` is the evidence for that in nats."""
+
+    feature: FeatureRow
+    frames: int
+    share: float
+    density: float
+    lift: float
+    above: float
+    score: float
+    q_value: float
+    max: float
+    peak_time_s: float
+
+
+class RegionView(BaseModel):
+    """What fires in a region of a clip more than elsewhere, best first."""
+
+    atlas: str
+    start_s: float
+    end_s: float
+    n_frames: int
+    features: list[RegionFeatureView]
+
+
+class MomentView(BaseModel):
+    """A stretch of a clip: with the value reached there, or how similar it is and which features say so."""
+
+    clip: ClipView
+    start_s: float
+    end_s: float
+    time_s: float
+    value: float | None
+    similarity: float | None
+    shared: list[FeatureName]
+
+
+class MomentPage(BaseModel):
+    """Some of the moments that were asked for, and how many frames, clips and moments there are in all. Dense
+    dictionaries keep only values above `complete_from`."""
+
+    n_frames: int
+    n_clips: int
+    n_moments: int
+    complete_from: float
+    offset: int
+    moments: list[MomentView]
 
 
 class ClipPage(BaseModel):
@@ -173,15 +278,6 @@ class ClipPage(BaseModel):
     total: int
     offset: int
     clips: list[ClipView]
-
-
-class PeakView(BaseModel):
-    """A feature that fires in a clip: its highest value there, as a share of its highest value anywhere."""
-
-    feature: FeatureRow
-    value: float
-    share: float
-    time_s: float
 
 
 class TokenView(BaseModel):

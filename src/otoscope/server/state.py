@@ -17,11 +17,13 @@ import torch
 from otoscope.audio import Clip, Corpus, log_mel
 from otoscope.errors import InputError
 from otoscope.server.caching import ByteCache
+from otoscope.server.finding import join
 from otoscope.server.media import Bytes, Floats, quantise, wav_bytes
 from otoscope.server.tables import FeatureTable
 
 if TYPE_CHECKING:
     from otoscope.atlas import Atlas
+    from otoscope.atlas.codes import FrameCode
     from otoscope.dictionaries import Dictionary
     from otoscope.models import Clock, SpeechModel, Transcript
     from otoscope.workspace import Workspace
@@ -34,6 +36,7 @@ MAX_UPLOADS_BYTES = 512 * MEBIBYTE
 MODEL_CALLS = 2
 UPLOADS = "uploads"
 _SHOWN_MELS = 80
+_FRAMES_AT_ONCE = 4096
 
 
 class NotFoundError(InputError):
@@ -119,6 +122,7 @@ class State:
         self._activations: ByteCache[Floats] = ByteCache(256 * MEBIBYTE, lambda a: int(a.nbytes))
         self._mels: ByteCache[Mel] = ByteCache(128 * MEBIBYTE, lambda mel: int(mel.values.nbytes))
         self._wavs: ByteCache[bytes] = ByteCache(128 * MEBIBYTE, len)
+        self._codes: ByteCache[FrameCode] = ByteCache(128 * MEBIBYTE, lambda code: sum(part.nbytes for part in code))
         self._transcripts: ByteCache[Transcript] = ByteCache(10_000, lambda _: 1)
         self._tables: ByteCache[FeatureTable] = ByteCache(32, lambda _: 1)
 
@@ -171,7 +175,14 @@ class State:
         """Return the features of these atlases as one table, built once per version of the atlases."""
         opened = [self.atlas(name) for name in atlases]
         key = tuple((name, id(atlas)) for name, atlas in zip(atlases, opened, strict=True))
-        return self._tables.get(key, lambda: FeatureTable(dict(zip(atlases, opened, strict=True))))
+        return self._tables.get(key, lambda: FeatureTable(dict(zip(atlases, opened, strict=True)), self._noted))
+
+    def _noted(self, text: str, name: str) -> list[int]:
+        """Return the features of an atlas whose notes hold `text`."""
+        atlas = self.atlas(name)
+        fingerprint = str(atlas.meta["dictionary"]["fingerprint"])
+        found = {note.feature.feature for note in self.workspace.notes().search(text, fingerprint=fingerprint)}
+        return sorted(feature for feature in found if feature < len(atlas))
 
     def find(self, clip_id: str, corpus: str | None = None) -> Found:
         """Return the clip with this id.
@@ -247,26 +258,20 @@ class State:
             values: Floats = dictionary.feature_values(h, list(features)).float().numpy().T
         return values
 
-    def peaks(self, found: Found, dictionary: Dictionary) -> tuple[Floats, Floats]:
-        """Return for every feature its highest value in the clip and where it lies (seconds), [n] each."""
-        h = torch.from_numpy(self.activations(found, dictionary.site))
-        clock = self.clock(dictionary.site)
-        values = np.zeros(dictionary.n_features, np.float32)
-        times = np.zeros(dictionary.n_features, np.float32)
-        with self.model_calls, torch.inference_mode():
-            size = len(h) if dictionary.context else 4096
-            for start in range(0, len(h), max(size, 1)):
-                code = dictionary.encode(h[start : start + size])
-                active, index = code.values.float().numpy(), code.indices.numpy()
-                frames = np.broadcast_to(np.arange(start, start + len(active))[:, None], active.shape).ravel()
-                order = np.argsort(active, axis=None, kind="stable")
-                best = np.zeros(dictionary.n_features, np.float32)
-                when = np.zeros(dictionary.n_features, np.float32)
-                best[index.ravel()[order]] = active.ravel()[order]
-                when[index.ravel()[order]] = frames[order] * clock.frame_s + clock.offset_s
-                times = np.where(best > values, when, times)
-                values = np.maximum(values, best)
-        return values, times
+    def code(self, found: Found, name: str) -> FrameCode:
+        """Return the code of a whole clip in the dictionary of the atlas `name`."""
+        dictionary = self.workspace.dictionary_of(name)
+
+        def make() -> FrameCode:
+            from otoscope.atlas.build.code_pass import frame_code
+
+            h = torch.from_numpy(self.activations(found, dictionary.site))
+            size = max(len(h), 1) if dictionary.context else _FRAMES_AT_ONCE
+            with self.model_calls, torch.inference_mode():
+                pieces = [frame_code(dictionary.encode(h[start : start + size])) for start in range(0, len(h), size)]
+            return join(pieces)
+
+        return self._codes.get((*found.key, str(self.atlas(name).meta["dictionary"]["fingerprint"])), make)
 
     def transcript(self, found: Found) -> Transcript:
         """Return what the model hears without any edit; kept."""

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from otoscope.errors import InputError
 from otoscope.server.difference import transcript_view
 from otoscope.server.media import array_response, audio_response, peaks, pool_columns, quantise
-from otoscope.server.shapes import ClipPage, ClipView, IntervalView, PeakView, TranscriptView
+from otoscope.server.shapes import ClipPage, ClipView, IntervalView, TranscriptView
 from otoscope.server.state import MAX_UPLOAD_BYTES, UPLOADS, Found, State
 
 router = APIRouter(prefix="/api", tags=["clips"])
@@ -219,29 +219,6 @@ def _span(
     stop = n if end_s is None else min(n, max(0, int(np.ceil(end_s / step_s - 1e-9))))
     start = min(int(start_s / step_s + 1e-9), stop)
     return values[:, start:stop], start * step_s, stop * step_s
-
-
-@router.get("/clips/{clip_id:path}/top")
-def top(
-    request: Request,
-    found: FoundClip,
-    atlas: Annotated[str, Query(max_length=200)],
-    limit: Annotated[int, Query(ge=1, le=100)] = 12,
-) -> list[PeakView]:
-    """The features that fire most strongly in a clip: those that come nearest to their highest value over the atlas,
-    and seldom fire elsewhere."""
-    state: State = request.app.state.otoscope
-    table = state.table([atlas])
-    dictionary = state.workspace.dictionary_of(atlas)
-    values, times = state.peaks(found, dictionary)
-    highest = table.columns["max"]
-    share = np.where((highest > 0) & ~table.dead, np.minimum(values / np.maximum(highest, 1e-12), 1.0), 0.0)
-    order = np.argsort(-share * (1 - table.columns["density"]), kind="stable")[:limit]
-    chosen = [int(i) for i in order if share[i] > 0]
-    return [
-        PeakView(feature=row, value=float(values[i]), share=float(share[i]), time_s=float(times[i]))
-        for i, row in zip(chosen, table.view(chosen), strict=True)
-    ]
 
 
 @router.get("/clips/{clip_id:path}/transcript")

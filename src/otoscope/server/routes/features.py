@@ -1,33 +1,40 @@
-"""Features: the table, single ones, and random strong ones to begin with."""
+"""Features: the table, single ones with their examples and relatives, and random strong ones to begin with."""
 
 from __future__ import annotations
 
 import random
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
 
+from otoscope.atlas import Atlas, FeatureEntry
 from otoscope.server.routes.clips import clip_view
 from otoscope.server.shapes import (
+    Acoustic,
     ExampleView,
     FeaturePage,
     FeatureRow,
     FeatureView,
     Histogram,
     LabelScore,
+    Related,
 )
 from otoscope.server.state import NotFoundError, State
-from otoscope.server.tables import FeatureTable, number
+from otoscope.server.tables import FeatureTable
 from otoscope.server.tables import Query as TableQuery
+from otoscope.server.views import cell, feature_name, feature_row, number
 
 router = APIRouter(prefix="/api", tags=["features"])
 
 EXAMPLE_KINDS = ("top", "decile", "random")
 EXAMPLES_PER_KIND = 24
 N_LABELS = 24
+N_RELATED = 10
+SCORES = ("f1", "f1_low", "f1_high", "ap", "auroc", "chance", "p_value", "precision", "recall")
 
 Share = Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)]
+AtlasName = Annotated[str | None, Query(max_length=200, description="one atlas; all of them if absent")]
 
 
 def _table(state: State, atlas: str | None) -> FeatureTable:
@@ -37,26 +44,34 @@ def _table(state: State, atlas: str | None) -> FeatureTable:
 @router.get("/features")
 def features(
     request: Request,
-    q: Annotated[str, Query(max_length=100, description="a label (m, /m/, seven, bird) or a feature number")] = "",
-    atlas: Annotated[str | None, Query(max_length=200, description="one atlas; all of them if absent")] = None,
-    kind: Annotated[str | None, Query(max_length=40, description="kind of label: phone, word, sound…")] = None,
+    q: Annotated[
+        str, Query(max_length=100, description="a number, a label (m, /m/, seven, bird, nasal) or words of a note")
+    ] = "",
+    atlas: AtlasName = None,
+    label: Annotated[str | None, Query(max_length=100, description="only features named exactly so")] = None,
+    kind: Annotated[str | None, Query(max_length=40, description="kind of label: phone, word, sound_class…")] = None,
+    nature: Annotated[str | None, Query(max_length=40, description="phonetic, lexical, speaker…")] = None,
     min_f1: Share = 0.0,
     min_density: Share = 0.0,
     max_density: Share = 1.0,
     dead: bool = False,
-    sort: Literal["f1", "ap", "density", "max", "index", "label"] = "f1",
+    sort: Annotated[str, Query(max_length=40, description="index, label, or any column of the atlas")] = "f1",
     order: Literal["asc", "desc"] = "desc",
     offset: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 60,
 ) -> FeaturePage:
-    """List features: searched, filtered, sorted."""
+    """List features: searched, filtered, sorted, and counted by kind, label and nature."""
     state: State = request.app.state.otoscope
     table = _table(state, atlas)
-    query = TableQuery(q, kind, min_f1, min_density, max_density, dead, sort, order == "desc")
+    query = TableQuery(q, label, kind, nature, min_f1, min_density, max_density, dead, sort, order == "desc")
     selection = table.select(query)
     rows = selection.rows[offset : offset + limit].tolist()
     return FeaturePage(
-        total=len(selection.rows), offset=offset, rows=table.view(rows, selection.labels), note=selection.note
+        total=len(selection.rows),
+        offset=offset,
+        rows=table.view(rows, selection.labels),
+        note=selection.note,
+        facets=dict(selection.facets),
     )
 
 
@@ -66,76 +81,118 @@ def random_features(
     min_f1: Share = 0.7,
     n: Annotated[int, Query(ge=1, le=24)] = 6,
     seed: int = 0,
-    atlas: Annotated[str | None, Query(max_length=200)] = None,
+    atlas: AtlasName = None,
 ) -> list[FeatureRow]:
     """Some features that detect a sound well, at most one per sound; fewer conditions if there are not enough."""
     state: State = request.app.state.otoscope
     table = _table(state, atlas)
-    rows = table.select(TableQuery(min_f1=min_f1)).rows.tolist() or table.select(TableQuery()).rows.tolist()[:200]
-    random.Random(seed).shuffle(rows)
-    chosen: dict[str, int] = {}
-    for row in rows:
-        chosen.setdefault(f"{table.kind[row]} {table.label[row]}", row)
+    rows = table.select(TableQuery(min_f1=min_f1)).rows
+    rows = rows if len(rows) else table.select(TableQuery()).rows[:200]
+    chosen: dict[int, int] = {}
+    label = table.column("label") if len(table) else np.zeros(0)
+    for at in random.Random(seed).sample(range(len(rows)), min(len(rows), 40 * n)):
+        chosen.setdefault(int(label[rows[at]]), int(rows[at]))
     return table.view(list(chosen.values())[:n])
 
 
 @router.get("/atlases/{atlas}/features/{index}")
 def feature(request: Request, atlas: str, index: int) -> FeatureView:
-    """One feature: what it detects, how often it fires, and where."""
+    """One feature: what it detects, how often it fires, where, and what goes with it."""
     state: State = request.app.state.otoscope
-    table = state.table([atlas])
-    opened = state.atlas(atlas)
-    n_features = len(opened.features)
-    if not 0 <= index < n_features:
-        raise NotFoundError(f"{atlas} has the features 0…{n_features - 1}; there is no {index}.")
-    edges, counts = opened[index].histogram
-    kind = str(opened.meta["dictionary"].get("kind", ""))
-    half = n_features // 2
-    alive = np.flatnonzero(~table.dead)
-    at = int(np.searchsorted(alive, index))
-    after = at + 1 if at < len(alive) and alive[at] == index else at
+    opened = feature_of(state, atlas, index).atlas
+    entry, meta = opened[index], opened.meta
+    neurons = meta["dictionary"].get("kind") == "neurons"
+    opposite = (index + len(opened) // 2) % len(opened) if neurons else None
+    previous, following = _neighbouring(opened, index)
     return FeatureView(
-        row=table.view([index])[0],
-        site=str(opened.meta["site"]),
-        kind=kind,
-        corpus=str(opened.meta["corpus"]["name"]),
-        n_frames=int(opened.meta["n_frames"]),
-        n_features=n_features,
-        mean=number(opened.features["mean"].iloc[index]),
-        opposite=(index + half) % n_features if kind == "neurons" else None,
-        previous=int(alive[at - 1]) if at > 0 else None,
-        next=int(alive[after]) if after < len(alive) else None,
-        labels=[
-            LabelScore(
-                label=str(record["label"]),
-                kind=str(record["kind"]),
-                **{
-                    key: number(record.get(key))
-                    for key in (
-                        "f1",
-                        "f1_low",
-                        "f1_high",
-                        "ap",
-                        "auroc",
-                        "chance",
-                        "p_value",
-                        "precision",
-                        "recall",
-                    )
-                },
-            )
-            for record in opened[index].labels.head(N_LABELS).to_dict("records")
-        ],
-        histogram=Histogram(edges=np.asarray(edges, float).tolist(), counts=np.asarray(counts).astype(int).tolist()),
-        examples={kind: _examples(state, atlas, index, kind) for kind in EXAMPLE_KINDS},
+        row=feature_row(opened, atlas, index),
+        site=str(meta["site"]),
+        kind=str(meta["dictionary"].get("kind", "")),
+        corpus=str(meta["corpus"]["name"]),
+        n_frames=int(meta["n_frames"]),
+        n_features=len(opened),
+        mean=number(cell(opened, "mean", index)),
+        opposite=opposite,
+        previous=previous,
+        next=following,
+        labels=[_score(row) for row in entry.label_rows[:N_LABELS]],
+        bands=[_score(row) for row in getattr(entry, "bands", [])],
+        histogram=_histogram(entry),
+        opposite_histogram=None if opposite is None else _histogram(opened[opposite]),
+        stacks=[],
+        profile=entry.profile.tolist(),
+        neighbours=_related(opened, atlas, "neighbours", index),
+        cofiring=_related(opened, atlas, "cofiring", index),
+        acoustics=[Acoustic(**row) for row in getattr(entry, "acoustics", [])],
+        examples={kind: _examples(state, atlas, entry, kind, EXAMPLES_PER_KIND) for kind in EXAMPLE_KINDS},
     )
 
 
-def _examples(state: State, atlas: str, index: int, kind: str) -> list[ExampleView]:
+@router.get("/atlases/{atlas}/features/{index}/examples")
+def examples(
+    request: Request,
+    atlas: str,
+    index: int,
+    kind: Literal["top", "decile", "random", "near_miss"] = "top",
+    limit: Annotated[int, Query(ge=1, le=100)] = EXAMPLES_PER_KIND,
+) -> list[ExampleView]:
+    """Moments of a feature: its strongest, some of its whole range, random ones, or near misses, where it is silent."""
+    state: State = request.app.state.otoscope
+    return _examples(state, atlas, feature_of(state, atlas, index), kind, limit)
+
+
+def feature_of(state: State, atlas: str, index: int) -> FeatureEntry:
+    """Return a feature of an atlas.
+
+    Raises:
+        NotFoundError: there is no such atlas or feature.
+    """
     opened = state.atlas(atlas)
-    corpus = str(opened.meta["corpus"]["name"])
+    if not 0 <= index < len(opened):
+        raise NotFoundError(f"{atlas} has the features 0…{len(opened) - 1}; there is no {index}.")
+    return opened[index]
+
+
+def _neighbouring(atlas: Atlas, index: int) -> tuple[int | None, int | None]:
+    """Return the nearest living features before and after one."""
+    dead = atlas.column("dead")
+    before = np.flatnonzero(dead[:index] == 0)[-1:].tolist()
+    after = int(np.argmin(dead[index + 1 :])) + index + 1 if index + 1 < len(atlas) else None
+    return (before[0] if before else None), after if after is not None and not dead[after] else None
+
+
+def _score(row: dict[str, Any]) -> LabelScore:
+    return LabelScore(
+        label=str(row["label"]),
+        kind=str(row["kind"]),
+        low=number(row.get("low", row.get("threshold"))),
+        high=number(row.get("high")),
+        **{key: number(row.get(key)) for key in SCORES},
+    )
+
+
+def _histogram(entry: FeatureEntry) -> Histogram:
+    edges, counts = entry.histogram
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def _related(atlas: Atlas, name: str, what: str, index: int) -> list[Related]:
+    """Return features with near directions, or that fire together with one; none where the atlas does not know."""
+    find = getattr(atlas[index], what, None)
+    if find is None:
+        return []
+    return [
+        Related(
+            feature=feature_name(atlas, name, int(other)), value=float(value), share=number(next(iter(share), None))
+        )
+        for other, value, *share in find(N_RELATED)
+    ]
+
+
+def _examples(state: State, atlas: str, entry: FeatureEntry, kind: str, limit: int) -> list[ExampleView]:
+    corpus = str(entry.atlas.meta["corpus"]["name"])
     views = []
-    for example in opened[index].examples(kind=kind, top=EXAMPLES_PER_KIND):
+    for example in entry.examples(kind=kind, top=limit):
         try:
             found = state.find(example.clip_id, corpus)
         except NotFoundError:

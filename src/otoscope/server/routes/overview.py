@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 import otoscope
 from otoscope.server.shapes import AtlasSummary, CorpusSummary, LabelCount, Model, Overview
 from otoscope.server.state import MAX_UPLOAD_BYTES, State
-from otoscope.server.tables import number
+from otoscope.server.views import number
 
 router = APIRouter(prefix="/api", tags=["workspace"])
 
@@ -46,15 +46,15 @@ def _model(state: State) -> Model:
 
 def _atlas(state: State, name: str) -> AtlasSummary:
     atlas = state.atlas(name)
-    features, meta = atlas.features, atlas.meta
+    meta = atlas.meta
     return AtlasSummary(
         name=name,
         site=str(meta["site"]),
         kind=str(meta["dictionary"].get("kind", "")),
         corpus=str(meta["corpus"]["name"]),
-        n_features=len(features),
-        n_alive=int((~features["dead"].astype(bool)).sum()),
-        n_labelled=int(features["label"].notna().sum()),
+        n_features=len(atlas),
+        n_alive=len(atlas) - int(atlas.column("dead").sum()),
+        n_labelled=int((atlas.column("label") >= 0).sum()),
         n_frames=int(meta["n_frames"]),
         n_clips=int(meta["n_clips"]),
     )

@@ -1,0 +1,85 @@
+"""Stretches of sound as search queries: of clips that an atlas holds, and of any other clip by encoding it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from otoscope.atlas.codes import FrameCode
+from otoscope.errors import InputError
+
+if TYPE_CHECKING:
+    from otoscope.atlas import Atlas
+    from otoscope.atlas.search.regions import Region
+    from otoscope.server.state import Found, State
+
+MAX_REGION_S = 60.0
+"""Longest stretch that can be searched by: beyond a minute, nothing stands out of it."""
+
+
+class Query(NamedTuple):
+    """A stretch of a clip to search by; `start_s` is where it begins on the grid of frames."""
+
+    region: Region
+    start_s: float
+    end_s: float
+    n_frames: int
+    indexed: bool
+
+
+def holds(atlas: Atlas, found: Found) -> bool:
+    """Tell whether the atlas was built over this very clip."""
+    about = atlas.meta["corpus"]
+    return (about["name"], about["fingerprint"][:16]) == (found.corpus, found.version) and (
+        found.clip.clip_id in atlas.clip_ids
+    )
+
+
+def query_by(state: State, found: Found, name: str, start_s: float, end_s: float | None) -> Query:
+    """Return a stretch of a clip as a query of the atlas `name`.
+
+    Raises:
+        InputError: it lies outside the clip, or is longer than `MAX_REGION_S`.
+    """
+    from otoscope.atlas.search.regions import Region
+
+    atlas, duration_s = state.atlas(name), found.clip.duration_s
+    stop_s = min(duration_s, duration_s if end_s is None else end_s)
+    if not start_s < stop_s:
+        raise InputError(
+            f"Clip {found.clip.clip_id!r} has nothing from {start_s:g} to {stop_s:g} s: it ends at {duration_s:.2f} s."
+        )
+    if stop_s - start_s > MAX_REGION_S:
+        raise InputError(
+            f"The stretch lasts {stop_s - start_s:.0f} s; search by at most {MAX_REGION_S:.0f} s of a clip."
+        )
+    clock = atlas.clock
+    first, stop = clock.span(start_s, stop_s)
+    edges = (max(0.0, clock.time_s(first) - clock.frame_s / 2), clock.time_s(stop - 1) + clock.frame_s / 2)
+    if holds(atlas, found):
+        region = Region.of_clip(atlas, found.clip.clip_id, start_s, stop_s)
+        return Query(region, *edges, stop - first, indexed=True)
+    code = cut(state.code(found, name), first, stop)
+    return Query(Region.of_code(atlas, code), *edges, code.n_frames, indexed=False)
+
+
+def cut(code: FrameCode, first: int, stop: int) -> FrameCode:
+    """Return frames `first:stop` of a code."""
+    stop = min(stop, code.n_frames)
+    first = min(first, stop)
+    lo, hi = int(code.indptr[first]), int(code.indptr[stop])
+    return FrameCode(code.indptr[first : stop + 1] - lo, code.features[lo:hi], code.values[lo:hi])
+
+
+def join(pieces: Sequence[FrameCode]) -> FrameCode:
+    """Return consecutive codes as one."""
+    if len(pieces) == 1:
+        return pieces[0]
+    counts = np.concatenate([np.zeros(0, np.int64), *(np.diff(piece.indptr) for piece in pieces)])
+    return FrameCode(
+        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        np.concatenate([np.zeros(0, np.uint32), *(piece.features for piece in pieces)]),
+        np.concatenate([np.zeros(0, np.float32), *(piece.values for piece in pieces)]),
+    )
