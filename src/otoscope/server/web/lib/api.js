@@ -21,11 +21,14 @@ async function ask(url, options) {
 /** @param {string} url @param {AbortSignal} [signal] */
 export const getJson = async (url, signal) => (await ask(url, { signal })).json();
 
-/** @param {string} url @param {unknown} value @param {AbortSignal} [signal] */
-export async function postJson(url, value, signal) {
+/** @param {"POST" | "PUT" | "DELETE"} method @param {string} url @param {unknown} [value] @param {AbortSignal} [signal] */
+export async function sendJson(method, url, value, signal) {
   const headers = { "Content-Type": "application/json" };
-  return (await ask(url, { method: "POST", headers, body: JSON.stringify(value), signal })).json();
+  return (await ask(url, { method, headers, body: JSON.stringify(value), signal })).json();
 }
+
+/** @param {string} url @param {unknown} value @param {AbortSignal} [signal] */
+export const postJson = (url, value, signal) => sendJson("POST", url, value, signal);
 
 /**
  * Send a recording and get its clip.

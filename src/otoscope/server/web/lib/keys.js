@@ -7,6 +7,7 @@ export const KEYS = [
   ["[  ]", "previous / next feature"],
   ["/", "search"],
   ["A", "hear only where the feature fires"],
+  ["L", "name the feature yourself"],
   ["S", "star the feature"],
   ["E", "edit with this feature"],
   ["R", "a random feature"],

@@ -4,13 +4,14 @@ import { getJson, useJson } from "../lib/api.js";
 import { editText, firstEdit } from "../lib/edits.js";
 import { clipHref, clock, count, decimal, featureAddress, featureHref, percent, strength } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
-import { usePreference } from "../lib/preferences.js";
+import { setPreference, usePreference } from "../lib/preferences.js";
 import { address, here, navigate, setParams, usePlace } from "../lib/router.js";
 import { transport } from "../lib/transport.js";
 import { AudioInput } from "../parts/audio-input.js";
 import { Chip, F1Bar, Problem } from "../parts/feature-bits.js";
 import { Histogram } from "../parts/histogram.js";
 import { Icon } from "../parts/icons.js";
+import { Notes, notesOf, useNotes } from "../parts/notes.js";
 import { PlayButton } from "../parts/play-button.js";
 import { Strip, StripTable } from "../parts/strip.js";
 
@@ -55,12 +56,15 @@ function Shown({ info }) {
   const { row } = info;
   const tab = TABS.some(([name]) => name === params.get("show")) ? /** @type {string} */ (params.get("show")) : "top";
   const span_s = SPANS.includes(Number(params.get("span"))) ? Number(params.get("span")) : 2;
+  const book = useNotes(row);
+  const example = info.examples[tab]?.[Number(params.get("x") ?? 0)];
   return html`<main class="page feature">
-    <${Head} info=${info} />
+    <${Head} info=${info} book=${book} />
     <div class="columns">
       <aside>
-        <${Detects} info=${info} />
-        <section class="panel"><h2>Activations</h2><${Histogram} histogram=${info.histogram} label=${row.label} />
+        ${book.concealed ? html`<${Concealed} />` : html`<${Detects} info=${info} />`}
+        <${Notes} key=${featureAddress(row)} book=${book} row=${row} corpus=${info.corpus} moment=${example ? momentOf(example) : null} />
+        <section class="panel"><h2>Activations</h2><${Histogram} histogram=${info.histogram} label=${book.concealed ? null : row.label} />
           <dl class="facts">
             <div><dt>fires in</dt><dd>${percent(row.density)} of frames</dd></div>
             <div><dt>highest</dt><dd>${strength(row.max)}</dd></div>
@@ -77,14 +81,31 @@ function Shown({ info }) {
   </main>`;
 }
 
-/** @param {{ info: FeatureInfo }} props */
-function Head({ info }) {
+/** The moment of an example that a note may point to. @param {ExampleInfo} example */
+const momentOf = ({ clip, time_s }) => ({
+  clip_id: clip.id,
+  start_s: Math.max(0, time_s - 0.1),
+  end_s: Math.min(clip.duration_s, time_s + 0.1),
+});
+
+function Concealed() {
+  return html`<section class="panel"><h2>Detects</h2><p class="quiet">Hidden until you have given the feature a label of your own.</p>
+    <p><button class="link" onClick=${() => setPreference("blind", false)}>Show it now</button></p></section>`;
+}
+
+/** @param {{ info: FeatureInfo, book: import("../parts/notes.js").NoteBook }} props */
+function Head({ info, book }) {
   const { row, previous, next, opposite } = info;
   const own = featureAddress(row);
   const [stars, setStars] = usePreference("stars", /** @type {string[]} */ ([]));
   const [copied, setCopied] = useState(false);
-  const starred = stars.includes(own);
-  const star = () => setStars(starred ? stars.filter((item) => item !== own) : [...stars, own]);
+  const kept = book.author === "" ? [] : notesOf(book, "star", book.author);
+  const starred = stars.includes(own) || kept.length > 0;
+  const star = () => {
+    setStars(starred ? stars.filter((item) => item !== own) : [...stars, own]);
+    if (starred) for (const note of kept) void book.remove(note);
+    else if (book.author !== "") void book.add({ kind: "star" });
+  };
   /** @param {number | null} index */
   const go = (index) => index !== null && navigate(featureHref({ atlas: row.atlas, index }));
   const edit = editHref(info);
@@ -93,12 +114,12 @@ function Head({ info }) {
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   };
-  useKeys({ s: star, e: () => navigate(edit) }, [own, starred, edit]);
+  useKeys({ s: star, e: () => navigate(edit) }, [own, starred, edit, book]);
   return html`<header class="feature-head">
     <div class="title"><h1>
-      <${Chip} label=${row.label} kind=${row.label_kind} large /> <span class="address">${row.atlas}:<b>${row.unit}</b></span>
+      ${book.concealed ? html`<span class="chip none large">hidden</span>` : html`<${Chip} label=${row.label} kind=${row.label_kind} large />`} <span class="address">${row.atlas}:<b>${row.unit}</b></span>
       </h1>
-      ${row.label !== null && html`<p class="sure">
+      ${row.label !== null && !book.concealed && html`<p class="sure">
         <${F1Bar} score=${row} /> <span class="quiet">${decimal(row.f1_low)} – ${decimal(row.f1_high)} on held-out voices</span>
         </p>`}
       ${row.dead && html`<p class="badge">dead: never fires over ${info.corpus}</p>`}

@@ -8,6 +8,7 @@ const PATHS = {
   starred: html`<path d="m10 2.6 2.3 4.8 5.2.7-3.8 3.6.9 5.2-4.6-2.5-4.6 2.5.9-5.2L2.5 8.1l5.2-.7z" fill="currentColor" />`,
   link: html`<path d="M8.5 11.5a3.2 3.2 0 0 0 4.6 0l2.6-2.6a3.25 3.25 0 0 0-4.6-4.6L10 5.4M11.5 8.5a3.2 3.2 0 0 0-4.6 0l-2.6 2.6a3.25 3.25 0 0 0 4.6 4.6l1.1-1.1" />`,
   dice: html`<rect x="3.5" y="3.5" width="13" height="13" rx="3" /><circle cx="7.2" cy="7.2" r="1" fill="currentColor" /><circle cx="12.8" cy="12.8" r="1" fill="currentColor" /><circle cx="10" cy="10" r="1" fill="currentColor" />`,
+  pen: html`<path d="M12.5 4.5 15.5 7.5 7 16H4v-3z" />`,
   edit: html`<path d="M3 6h6m4 0h4M3 14h2m4 0h8" /><circle cx="11" cy="6" r="2" /><circle cx="7" cy="14" r="2" />`,
   left: html`<path d="m12 4.5-5.5 5.5 5.5 5.5" />`,
   right: html`<path d="m8 4.5 5.5 5.5-5.5 5.5" />`,
