@@ -51,3 +51,13 @@ interface TokenChange { text: string; log_prob: number; edited_log_prob: number;
 interface EditResult {
   base: TranscriptInfo; edited: TranscriptInfo; words: WordChange[]; tokens: TokenChange[];
 }
+interface EvidenceInfo { clip_id: string | null; start_s: number | null; end_s: number | null; reference: string | null }
+interface VersionInfo {
+  revision: string; editor: string; edited: string; text: string; confidence: number | null; evidence: EvidenceInfo[];
+  about: string | null; blind: boolean; deleted: boolean;
+}
+interface NoteInfo {
+  id: string; atlas: string | null; dictionary: string; index: number; kind: string; author: string; created: string;
+  reply_to: string | null; current: VersionInfo; versions: VersionInfo[];
+}
+interface NotesInfo { notes: NoteInfo[]; revealed: boolean; hidden: number }
