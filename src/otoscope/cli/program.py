@@ -31,6 +31,7 @@ VERBS = (
     "search",
     "features",
     "notes",
+    "interpret",
     "edit",
     "transcribe",
     "serve",

@@ -97,7 +97,7 @@ def make_card(evidence: Evidence) -> Card:
     frames, feature = evidence.world.frames, evidence.feature
     corpus = evidence.world.corpus
     shown = (evidence.moments.strongest(CARD, N_STRONGEST), evidence.moments.across_levels(CARD, N_ACROSS, 4))
-    examples = {int(f): float(v) for each in shown for f, v in zip(each.peak, each.value, strict=True)}
+    examples = {int(f): float(v) for each in shown for f, v in zip(each.frame, each.value, strict=True)}
     examples = dict(sorted(examples.items(), key=lambda item: -item[1]))
     silent = evidence.moments.silent.anywhere(CARD, N_CONTRASTS, frames.rng(feature, 5))
     comparison = evidence.comparison

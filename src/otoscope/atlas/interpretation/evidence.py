@@ -139,12 +139,12 @@ class Evidence:
             InputError: a clip cannot be decoded.
         """
         frames, half = self.world.frames, CARD
-        events = self.moments.across_levels(half, N_MEASURED, _DRAW_MEASURED)
-        silent = self.moments.silent.in_same_clip(events.clip, frames.rng(self.feature, _DRAW_MEASURED))
+        drawn = self.moments.across_levels(half, N_MEASURED, _DRAW_MEASURED)
+        silent = self.moments.silent.in_same_clip(drawn.clip, frames.rng(self.feature, _DRAW_MEASURED))
         silent = silent[silent >= 0]
-        if min(len(events), len(silent)) < MIN_EVENTS:
+        if min(len(drawn.frame), len(silent)) < MIN_EVENTS:
             return None
-        sides = [frames.moments(events.peak, events.value), frames.moments(silent)]
+        sides = [frames.moments(drawn.frame, drawn.value), frames.moments(silent)]
         active, quiet = (measure(self.world.corpus, side) for side in sides)
         clips = [[each.clip_id for each in side] for side in sides]
         return Comparison(active, quiet, compare(active, quiet, clips[0], clips[1]))
@@ -174,16 +174,15 @@ class Evidence:
             InputError: a clip cannot be decoded.
         """
         frames, rng = self.world.frames, self.world.frames.rng(self.feature, _DRAW_TRIAL)
-        events = self.moments.across_levels(HELD_OUT, n_active, _DRAW_TRIAL)
+        drawn = self.moments.across_levels(HELD_OUT, n_active, _DRAW_TRIAL)
         near = np.concatenate([self.same_sound(HELD_OUT, n_silent // 4), self.near_sound(HELD_OUT, n_silent // 4)])
         silent = np.concatenate([near, self.moments.silent.anywhere(HELD_OUT, n_silent - len(near), rng)])
-        moments = [*frames.moments(events.peak, events.value), *frames.moments(silent)]
+        moments = [*frames.moments(drawn.frame, drawn.value), *frames.moments(silent)]
         order = rng.permutation(len(moments))
         moments = [moments[i] for i in order]
-        active = (np.arange(len(order)) < len(events))[order]
-        is_near = ((np.arange(len(order)) >= len(events)) & (np.arange(len(order)) < len(events) + len(near)))[order]
+        kind = np.repeat((0, 1, 2), (len(drawn.frame), len(near), len(silent) - len(near)))[order]
         measures = measure(self.world.corpus, moments)
-        return Trial(with_sound(self.world.corpus, moments, measures), active, is_near, measures)
+        return Trial(with_sound(self.world.corpus, moments, measures), kind == 0, kind == 1, measures)
 
 
 def shares(labels: Iterable[str]) -> dict[str, float]:

@@ -232,7 +232,7 @@ def _sound_rung(evidence: Evidence) -> tuple[Rung, Rule | None]:
 def _null_pool(world: World, trials: Trials) -> dict[int, Trial]:
     """Trials of random features; one more than needed, as none is tried on its own."""
     atlas = world.frames.atlas
-    alive = np.flatnonzero(~atlas.features["dead"].to_numpy())
+    alive = np.flatnonzero(~atlas.column("dead").astype(np.bool_))
     pool: dict[int, Trial] = {}
     for feature in world.frames.rng(0, 700).permutation(alive):
         evidence = Evidence(world, int(feature))

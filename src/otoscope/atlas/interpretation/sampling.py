@@ -1,13 +1,14 @@
 """Which moments tell what a feature does: its events of every strength, and moments at which it is silent.
 
-The voices are halved as they were for the labels of the atlas (`label_sets.split_clips`): cards are made of one half,
-explanations are tried on the other, so that no speaker is in both.
+The voices are halved as they were for the labels of the atlas: cards are made of the half that chose labels,
+explanations are tried on the half that scored them, so that no speaker is in both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,6 @@ from otoscope.atlas.atlas import Atlas
 from otoscope.atlas.interpretation.moments import Moment, Surroundings
 from otoscope.audio import Corpus
 from otoscope.errors import InputError
-from otoscope.evaluation.label_sets import split_clips
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -36,6 +36,8 @@ MAX_GAP = 1
 """Frames that an event may skip."""
 MAX_EVENTS = 2000
 """Events of a feature that tables are made of, drawn at random where there are more."""
+MAX_DRAWN = 5000
+"""Active frames of which examples are drawn."""
 N_LEVELS = 10
 
 
@@ -59,6 +61,14 @@ class Events:
         return Events(self.clip[which], self.first[which], self.peak[which], self.last[which], self.value[which])
 
 
+class Chosen(NamedTuple):
+    """Active moments; all `[m]`: the clip's number, the frame counted from the first of the corpus, and the value."""
+
+    clip: Ints
+    frame: Ints
+    value: Values
+
+
 class Frames:
     """The frames of an atlas's corpus, counted from the first one, with halves and surroundings.
 
@@ -77,8 +87,7 @@ class Frames:
         self.starts = np.asarray(atlas.clip_starts, dtype=np.int64)
         self.total = int(atlas.meta["n_frames"])
         self.counts = np.diff(self.starts, append=self.total)
-        half, self.held_out_unit = split_clips(corpus, self.counts.tolist(), int(atlas.meta["seed"]))
-        self.half = np.asarray(half, dtype=np.int64)
+        self.half = np.asarray(atlas.clips.half, dtype=np.int64)
 
     def of_clip(self, frames: Ints) -> Ints:
         """Return the number of the clip of each frame."""
@@ -120,7 +129,9 @@ class FeatureMoments:
         self.active: Ints = at[on]
         self.audible: Ints = at if len(at) <= SPARSE_POSTINGS * frames.total else self.active
         """Frames that are not silent: active, or with a weak value."""
-        self.all_events = _events(clip[on].astype(np.int64), self.active, value[on])
+        self._active_clip: Ints = clip[on].astype(np.int64)
+        self._active_value: Values = value[on]
+        self.all_events = _events(self._active_clip, self.active, self._active_value)
 
     def events(self, half: int, purpose: int = 0) -> Events:
         """Return its events in one half of the voices, at most `MAX_EVENTS` of them."""
@@ -139,27 +150,31 @@ class FeatureMoments:
         """Where it is silent."""
         return Silence(self.frames, self.audible)
 
-    def across_levels(self, half: int, count: int, purpose: int) -> Events:
-        """Return `count` events spread over ten levels of strength, as few as possible of one clip, strongest first.
+    def across_levels(self, half: int, count: int, purpose: int) -> Chosen:
+        """Return `count` active frames spread over ten levels of strength, as few as possible of one clip, strongest
+        first.
 
-        Levels are deciles of the peaks, as in Paulo et al. (2024), "Automatically Interpreting Millions of Features in
-        Large Language Models".
+        Levels are deciles of the active frames, as in Paulo et al. (2024), "Automatically Interpreting Millions of
+        Features in Large Language Models".
         """
-        events, rng = self.events(half), self.frames.rng(self.feature, purpose)
-        if len(events) <= count:
-            chosen = np.arange(len(events))
-        else:
-            levels = np.array_split(np.argsort(events.value, kind="stable")[::-1], N_LEVELS)
-            turns = [list(rng.permutation(level)) for level in levels]
-            chosen = np.array(_in_turn(turns, events.clip, count), dtype=np.int64)
-        return events[chosen[np.argsort(-events.value[chosen], kind="stable")]]
+        rng = self.frames.rng(self.feature, purpose)
+        at = np.flatnonzero(self.frames.half[self._active_clip] == half)
+        if len(at) > MAX_DRAWN:
+            at = np.sort(rng.choice(at, MAX_DRAWN, replace=False))
+        if len(at) > count:
+            levels = np.array_split(at[np.argsort(self._active_value[at], kind="stable")[::-1]], N_LEVELS)
+            turns = [rng.permutation(level).tolist() for level in levels]
+            at = np.array(_in_turn(turns, self._active_clip, count), dtype=np.int64)
+        at = at[np.argsort(-self._active_value[at], kind="stable")]
+        return Chosen(self._active_clip[at], self.active[at], self._active_value[at])
 
-    def strongest(self, half: int, count: int) -> Events:
-        """Return the strongest events, one per clip."""
+    def strongest(self, half: int, count: int) -> Chosen:
+        """Return the strongest moments, one per clip."""
         events = self.events(half)
         order = np.argsort(-events.value, kind="stable")
         _, first = np.unique(events.clip[order], return_index=True)
-        return events[order[np.sort(first)][:count]]
+        at = order[np.sort(first)[:count]]
+        return Chosen(events.clip[at], events.peak[at], events.value[at])
 
 
 class Silence:
