@@ -25,6 +25,10 @@ from otoscope.storage.sealed import SealedFolder
 if TYPE_CHECKING:
     import pandas as pd
 
+    from otoscope.atlas.search.facets import Filters, Selection
+    from otoscope.atlas.search.ranges import FrameRange
+    from otoscope.atlas.search.regions import Region
+
 
 class Atlas:
     """What every feature of one dictionary does over one corpus.
@@ -106,12 +110,7 @@ class Atlas:
             "unit": [str(i) for i in range(len(self))] if self.units is None else self.units.all()
         }
         columns |= {name: self.column(name) for name in self.columns}
-        labels = np.array([*self.classes.labels, None], dtype=object)
-        kinds = np.array([*self.classes.kinds, None], dtype=object)
-        columns["label_kind"] = pd.Series(kinds[columns["label"]], dtype=object)
-        columns["label"] = pd.Series(labels[columns["label"]], dtype=object)
-        columns["purity_label"] = pd.Series(labels[columns["purity_label"]], dtype=object)
-        return pd.DataFrame(columns, index=pd.RangeIndex(len(self), name="feature"))
+        return pd.DataFrame(self.classes.named_columns(columns), index=pd.RangeIndex(len(self), name="feature"))
 
     @cached_property
     def histograms(self) -> npt.NDArray[np.integer]:
@@ -215,9 +214,9 @@ class Atlas:
         """Return matching features, best first, as rows of `features`; label columns are those of the class asked for.
 
         Args:
-            label: a phone ("m", "/m/" for phones only), a word ("morning") or a sound class ("bird"); common spellings
-                of phones ("sh", "ng") are understood.
-            kind: only "phone", "word" or "sound_class".
+            label: a phone ("m", "/m/" for phones only), a word ("morning"), a sound class ("bird") or any other class
+                of the atlas; common spellings of phones ("sh", "ng") are understood.
+            kind: only labels of this kind, in singular or plural ("word", "sound classes").
             min_f1: only features with at least this F1 on the held-out half.
             text: only classes whose name contains this text.
             sort: column to order by instead of F1, largest first; "-column" for smallest first.
@@ -229,6 +228,84 @@ class Atlas:
         from otoscope.atlas.search.by_label import find_features
 
         return find_features(self, label=label, kind=kind, min_f1=min_f1, text=text, sort=sort, limit=limit)
+
+    def select(
+        self,
+        filters: Filters | None = None,
+        sort: str | None = None,
+        *,
+        descending: bool = True,
+        limit: int | None = 50,
+        offset: int = 0,
+    ) -> Selection:
+        """Return the features that pass all filters, in order, and how many there are of each kind and label.
+
+        Args:
+            filters: see `otoscope.atlas.search.facets.Filters`.
+            sort: a column, "label" (by name) or "feature"; default: F1, or the maximum where nothing is labelled.
+                Features without a value come last either way.
+            descending: largest first.
+            limit: how many to return at most; None for all.
+            offset: how many to pass over first.
+
+        Raises:
+            InputError: no such column, label or kind (with the nearest ones).
+        """
+        from otoscope.atlas.search.facets import Filters, select
+
+        return select(self, filters or Filters(), sort, descending, limit, offset)
+
+    def frames_in_range(
+        self,
+        feature: int,
+        low: float | None = None,
+        high: float | None = None,
+        *,
+        sign: str = "+",
+        sort: str = "value",
+        limit: int = 100,
+        offset: int = 0,
+    ) -> FrameRange:
+        """Return the moments at which a feature is active with a value from `low` to `high` (inclusive).
+
+        Args:
+            feature: its index.
+            low: lowest value; None for any.
+            high: highest value; None for any.
+            sign: for neurons, "-" is the other sign of the unit (its negative values, as positive numbers), "both" the
+                magnitude; the values of moments are then negative where the unit is.
+            sort: "value" (largest magnitude first), "-value" or "time" (corpus order).
+            limit: moments to return at most.
+            offset: moments to pass over first.
+
+        Raises:
+            InputError: no such feature, sign or order; bounds that are no numbers or the wrong way round.
+        """
+        from otoscope.atlas.search.ranges import frames_in_range
+
+        return frames_in_range(self, self[feature].feature, low, high, sign, sort, limit, offset)
+
+    def frames_where(self, query: str, *, sort: str = "value", limit: int = 100, offset: int = 0) -> FrameRange:
+        """Return the moments at which a combination of features holds: `12 and not 88`, `(12 > 0.5 or 7) and not 88`.
+
+        Values say how well a frame fits, from 0 to 1; see `otoscope.atlas.search.combining`.
+
+        Raises:
+            InputError: the query cannot be understood; says at which character and why.
+        """
+        from otoscope.atlas.search.combining import frames_where
+
+        return frames_where(self, query, sort, limit, offset)
+
+    def region(self, clip_id: str, start_s: float | None = None, end_s: float | None = None) -> Region:
+        """Return a stretch of a clip, or all of it, as a query: its `features()`, and moments `similar()` to it.
+
+        Raises:
+            InputError: no such clip, or it has no frames there.
+        """
+        from otoscope.atlas.search.regions import Region
+
+        return Region.of_clip(self, clip_id, start_s, end_s)
 
     def clip_peaks(self, clip_id: str, top: int = 20) -> pd.DataFrame:
         """Return the features that a clip excites most and other clips do not, best first.

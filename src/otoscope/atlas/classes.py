@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from otoscope.atlas.format import CLASSES
 from otoscope.storage.arrays import Strings
 from otoscope.storage.sealed import SealedFolder
@@ -32,6 +34,16 @@ class Classes:
     def kinds(self) -> list[str]:
         """`[c]` kind of each."""
         return Strings(self.file, "kind").all()
+
+    def named_columns(self, columns: dict[str, Any]) -> dict[str, Any]:
+        """Replace class numbers in columns of `features.safetensors` by names; None for none. Adds `label_kind`."""
+        labels, kinds = (np.array([*names, None], dtype=object) for names in (self.labels, self.kinds))
+        numbers = {name: columns[name] for name in ("label", "purity_label")}
+        return {
+            **columns,
+            **{name: labels[number] for name, number in numbers.items()},
+            "label_kind": kinds[numbers["label"]],
+        }
 
     def named(self, row: dict[str, Any]) -> dict[str, Any]:
         """Replace class numbers of a row of `features.safetensors` by names; None for none."""

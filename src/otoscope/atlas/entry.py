@@ -52,6 +52,10 @@ class FeatureEntry:
             row[name] = file.read(name, self.feature, self.feature + 1)[0].item()
         return self.atlas.classes.named(row)
 
+    def figure(self, name: str) -> float:
+        """One number of its row of `Atlas.features`."""
+        return float(self.atlas.sealed.arrays(FEATURES).read(name, self.feature, self.feature + 1)[0])
+
     @property
     def histogram(self) -> Histogram:
         """`(edges [bins + 1], counts [bins])` of the active values."""
@@ -63,7 +67,8 @@ class FeatureEntry:
     @property
     def profile(self) -> npt.NDArray[np.int64]:
         """`[bins]` active frames in each twentieth of their clip."""
-        return self.atlas.sealed.arrays(FEATURES).read("profile", self.feature, self.feature + 1)[0].astype(np.int64)
+        file = self.atlas.sealed.arrays(FEATURES)
+        return np.asarray(file.read("profile", self.feature, self.feature + 1)[0].astype(np.int64))
 
     @property
     def label_rows(self) -> list[dict[str, Any]]:
@@ -98,6 +103,11 @@ class FeatureEntry:
     def peaks(self) -> ClipPeaks:
         """Its peak in every clip where it is active."""
         return self.atlas.clips.peaks(self.entries)
+
+    def peak_entries(self) -> Entries:
+        """Its entries that are the peak of their clip."""
+        at = self.peaks().entries
+        return Entries(self.entries.frames[at], self.entries.values[at])
 
     def postings(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return `(clip_index, frame within the clip, value)` of every kept frame, in corpus order.

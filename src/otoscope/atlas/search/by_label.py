@@ -1,15 +1,18 @@
-"""Searching an atlas: from a sound, a word or a column to the features that match."""
+"""From a word, a sound, a phone or any other class, typed as people type, to the features scored for it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 
+from otoscope.atlas.format import LABELS
 from otoscope.errors import InputError, nearest
-from otoscope.evaluation.label_sets import KINDS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from otoscope.atlas.atlas import Atlas
 
 SPELLINGS = {
@@ -19,10 +22,7 @@ SPELLINGS = {
 }  # fmt: skip
 """How people type phones without IPA (ASCII look-alikes and ARPABET), tried where no label is spelled so."""
 
-LABEL_COLUMNS = (
-    "label", "label_kind", "f1", "f1_low", "f1_high", "precision", "recall", "ap", "auroc", "chance", "p_value",
-    "q_value", "threshold",
-)  # fmt: skip
+Ints = npt.NDArray[np.int64]
 
 
 def find_features(
@@ -36,48 +36,69 @@ def find_features(
     limit: int | None,
 ) -> pd.DataFrame:
     """See `Atlas.find`."""
-    kind = _kind(kind)
-    if label is None and text is None:
-        found = atlas.features[~atlas.features["dead"]]
-        if kind:
-            found = found[found["label_kind"] == kind]
-    else:
-        found = _by_label(atlas, label, kind, text)
-    if min_f1 > 0:
-        found = found[found["f1"] >= min_f1]
-    found = _sorted(found, sort)
-    return found if limit is None else found.head(limit)
+    import pandas as pd
+
+    from otoscope.atlas.search.facets import Filters, figure, select
+
+    ranges = {"f1": (min_f1, None)} if min_f1 > 0 else {}
+    filters = Filters(label=label, kind=kind, text=text, ranges=ranges)
+    ascending = sort is not None and (sort.startswith("-") or sort in ("feature", "index"))
+    if sort in ("-feature", "-index"):
+        ascending = False
+    found = select(atlas, filters, sort and sort.removeprefix("-"), not ascending, limit, 0)
+    units = atlas.units
+    columns: dict[str, Any] = {"unit": [str(i) if units is None else units[i] for i in found.features.tolist()]}
+    columns |= {name: figure(atlas, name, found.features, found.label_rows) for name in atlas.columns}
+    return pd.DataFrame(atlas.classes.named_columns(columns), index=pd.Index(found.features, name="feature"))
 
 
-def _kind(kind: str | None) -> str | None:
-    """Accept a kind in singular or plural."""
-    if kind is None or kind in KINDS:
-        return kind
-    plural = {each.plural: each.name for each in KINDS.values()}
-    if kind in plural:
-        return plural[kind]
-    raise InputError(f"There is no kind of label {kind!r}; choose one of {', '.join(KINDS)}.")
+def label_kind(atlas: Atlas, kind: str | None) -> str | None:
+    """Return the kind of the atlas that is meant, in singular or plural ("sound classes", "place classes").
 
-
-def _by_label(atlas: Atlas, label: str | None, kind: str | None, text: str | None) -> pd.DataFrame:
-    """Features scored for the classes asked for, each with its best one."""
+    Raises:
+        InputError: the atlas has no labels of that kind; says which it has.
+    """
+    if kind is None:
+        return None
     _require_labels(atlas)
-    rows = atlas.label_rows
+    known = list(dict.fromkeys(atlas.classes.kinds))
+    asked = kind.strip().casefold().replace(" ", "_")
+    for each in known:
+        if asked in (each, f"{each}s", f"{each}es", f"{each}_class", f"{each}_classes"):
+            return each
+    raise InputError(f"Atlas {atlas.name!r} has no labels of kind {kind!r}; it has {', '.join(known)}.")
+
+
+def scored(atlas: Atlas, label: str | None, kind: str | None, text: str | None) -> tuple[Ints, Ints]:
+    """Return the features scored for the classes asked for, best first, and the row of each in `labels.safetensors`.
+
+    Raises:
+        InputError: no such label (with the nearest ones), or the atlas has no labels.
+    """
+    _require_labels(atlas)
+    names, kinds = atlas.classes.labels, atlas.classes.kinds
     if label is not None:
-        name, kind = _resolve(atlas, label, kind)
-        rows = rows[rows["label"] == name]
-    if kind:
-        rows = rows[rows["kind"] == kind]
-    if text is not None:
-        rows = rows[rows["label"].map(lambda each: text.casefold() in each.casefold())]
-    rows = rows.sort_values(["skill", "feature"], ascending=[False, True]).drop_duplicates("feature")
-    rows = rows.rename(columns={"kind": "label_kind"}).set_index("feature")
-    others = atlas.features.drop(columns=list(LABEL_COLUMNS))
-    return rows[list(LABEL_COLUMNS)].join(others)
+        label, kind = _resolve(atlas, label, kind)
+    folded = None if text is None else text.casefold()
+    wanted = np.array(
+        [
+            (label is None or name == label)
+            and (kind is None or of == kind)
+            and (folded is None or folded in name.casefold())
+            for name, of in zip(names, kinds, strict=True)
+        ]
+    )
+    file = atlas.sealed.arrays(LABELS)
+    rows = np.flatnonzero(wanted[file.read("class")])
+    features = np.searchsorted(file.read("indptr"), rows, side="right") - 1
+    order = np.lexsort((features, -file.read("skill")[rows]))
+    _, first = np.unique(features[order], return_index=True)
+    best = order[np.sort(first)]
+    return features[best], rows[best]
 
 
 def _require_labels(atlas: Atlas) -> None:
-    if not len(atlas.labels):
+    if not len(atlas.classes):
         raise InputError(
             f"Atlas {atlas.name!r} has no labels to search, because corpus {atlas.meta['corpus']['name']!r} has no "
             "phone or word tiers and no sound classes (or too few of each); build it over a corpus that has some."
@@ -88,14 +109,9 @@ def _resolve(atlas: Atlas, label: str, kind: str | None) -> tuple[str, str | Non
     """Find the class that a typed label means: "/m/" is a phone; capitals and ASCII spellings are forgiven."""
     asked = label.strip()
     if len(asked) > 2 and asked[0] == asked[-1] == "/":
-        asked, kind = asked[1:-1], "phone"
-    classes = atlas.labels
-    if kind:
-        classes = classes[classes["kind"] == kind]
-        if not len(classes):
-            known = ", ".join(sorted(set(atlas.labels["kind"])))
-            raise InputError(f"Atlas {atlas.name!r} has no labels of kind {kind!r}; it has {known}.")
-    names = set(classes["label"])
+        asked, kind = asked[1:-1], label_kind(atlas, "phone")
+    classes = atlas.classes
+    names = {name for name, of in zip(classes.labels, classes.kinds, strict=True) if kind in (None, of)}
     folded = {name.casefold(): name for name in sorted(names)}
     spelled = SPELLINGS.get(asked.casefold(), "")
     for name in (asked, folded.get(asked.casefold(), ""), spelled):
@@ -104,17 +120,5 @@ def _resolve(atlas: Atlas, label: str, kind: str | None) -> tuple[str, str | Non
     hint = (
         nearest(asked, sorted(names)) or f"; there are {', '.join(sorted(names)[:12])}{'…' if len(names) > 12 else '.'}"
     )
-    what = {None: "label", "sound_class": "sound class"}.get(kind, kind)
+    what = (kind or "label").replace("_", " ")
     raise InputError(f"No feature of atlas {atlas.name!r} is scored for the {what} {asked!r}{hint}")
-
-
-def _sorted(found: pd.DataFrame, sort: str | None) -> pd.DataFrame:
-    column = (sort or "f1").removeprefix("-")
-    if column in ("feature", "index"):
-        return found.sort_index(ascending=sort == column)
-    if column not in found.columns:
-        raise InputError(f"There is no column {column!r} to sort by{nearest(column, found.columns) or '.'}")
-    if sort is None and not found["f1"].notna().any():
-        column = "max"
-    ascending = bool(sort and sort.startswith("-"))
-    return found.sort_values(column, ascending=ascending, kind="stable", na_position="last")
