@@ -1,0 +1,223 @@
+"""Which features fire in the same frames more often than chance would have it, from a sample of each one's frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas.build.statistics import Columns
+from otoscope.evaluation.by_feature import Block
+from otoscope.storage.arrays import ArrayFile
+
+N_PARTNERS = 10
+MAX_SAMPLED = 4096
+"""Frames of a feature that are looked at: all, or as many evenly spaced ones."""
+MAX_GATHERED = 1 << 20
+"""Entries of these frames per feature; where frames are full, fewer of them are looked at."""
+MIN_TOGETHER = 8
+"""Frames in which two features must be seen together…"""
+MIN_DEVIATIONS = 3.0
+"""…and by how many standard deviations (√count, Poisson) that must exceed what independence gives."""
+BATCH_ENTRIES = 1 << 22
+
+Ints = npt.NDArray[np.int64]
+
+
+class CofiringCounter:
+    """Finds the partners of features, a block at a time. Safe between threads; memory does not grow with frames.
+
+    Args:
+        parts: first frame and arrays of every part of the codes, in order.
+        active: `[n]` entries of every feature.
+        n_frames: frames of the corpus.
+        correlate: also correlate the values, for dictionaries whose directions say nothing of likeness.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[int, ArrayFile]], active: Ints, n_frames: int, *, correlate: bool = False
+    ) -> None:
+        self._parts = [(first, file.read("indptr"), file) for first, file in parts]
+        self._active = active
+        self._n_frames = n_frames
+        self._per_frame = max(1.0, float(active.sum()) / max(1, n_frames))
+        self._correlate = correlate
+        self._sums, self._squares = self._moments() if correlate else (np.zeros(1), np.zeros(1))
+
+    def of(self, block: Block) -> Columns:
+        """Return the partners of a block's features, most surprising first.
+
+        `cofiring [m, 10]`: the partner, −1 for none. `cofiring_pmi`: normalised pointwise mutual information of being
+        active in a frame (Bouma 2009), 0 for chance and 1 for always together. `cofiring_share`: share of the feature's
+        frames in which the partner is active too. With `correlate`, also `neighbours` and `neighbour_cosines`: the
+        features whose values correlate most with it over all frames (Pearson; frames without an entry count as 0).
+        """
+        shape = (len(block), N_PARTNERS)
+        found: Columns = {
+            "cofiring": np.full(shape, -1, dtype=np.int32),
+            "cofiring_pmi": np.full(shape, np.nan, dtype=np.float16),
+            "cofiring_share": np.full(shape, np.nan, dtype=np.float16),
+        }
+        if self._correlate:
+            found["neighbours"] = np.full(shape, -1, dtype=np.int32)
+            found["neighbour_cosines"] = np.full(shape, np.nan, dtype=np.float16)
+        for first, bounds, frames, values in self._samples(block):
+            last = first + len(bounds) - 1
+            indptr, features, strengths = self._gathered(frames)
+            rows = _partners(
+                block.first + first,
+                bounds,
+                indptr,
+                features,
+                self._active,
+                self._n_frames,
+                MIN_TOGETHER,
+                MIN_DEVIATIONS,
+            )
+            for name, column in zip(("cofiring", "cofiring_pmi", "cofiring_share"), rows, strict=True):
+                found[name][first:last] = column
+            if self._correlate:
+                rows = _correlates(
+                    block.first + first, bounds, values, indptr, features, strengths,
+                    self._active, self._sums, self._squares, self._n_frames,
+                )  # fmt: skip
+                found["neighbours"][first:last], found["neighbour_cosines"][first:last] = rows
+        return found
+
+    def _samples(self, block: Block) -> Iterator[tuple[int, Ints, npt.NDArray[np.uint32], npt.NDArray[np.float32]]]:
+        """Yield runs of features: the first, bounds of the samples of each, and the sampled frames and values."""
+        limit = max(1, min(MAX_SAMPLED, int(MAX_GATHERED / self._per_frame)))
+        bounds = np.concatenate(([0], np.cumsum(np.minimum(np.diff(block.indptr), limit)))).astype(np.int64)
+        room, first = max(1, int(BATCH_ENTRIES / self._per_frame)), 0
+        while first < len(block):
+            last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + room, side="right")) - 1)
+            own = bounds[first : last + 1] - bounds[first]
+            picked = _evenly(block.indptr[first : last + 1], own)
+            yield first, own, block.frames[picked], block.values[picked]
+            first = last
+
+    def _gathered(self, frames: npt.NDArray[np.uint32]) -> tuple[Ints, npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+        """Return the codes of some frames, in the order given: bounds, features, values."""
+        order = np.argsort(frames, kind="stable")
+        ends = np.searchsorted(frames[order], [first for first, _, _ in self._parts[1:]])
+        members = np.split(order, ends)
+        bounds = np.zeros(len(frames) + 1, dtype=np.int64)
+        for (first, indptr, _), own in zip(self._parts, members, strict=True):
+            at = frames[own].astype(np.int64) - first
+            bounds[own + 1] = indptr[at + 1] - indptr[at]
+        bounds = np.cumsum(bounds)
+        features = np.empty(bounds[-1], dtype=np.uint32)
+        values = np.empty(bounds[-1] if self._correlate else 0, dtype=np.float32)
+        for (first, indptr, file), own in zip(self._parts, members, strict=True):
+            if len(own):
+                at = frames[own].astype(np.int64) - first
+                _fill(own, at, indptr, file.read("features"), bounds, features)
+                if self._correlate:
+                    _fill(own, at, indptr, file.read("values"), bounds, values)
+        return bounds, features, values
+
+    def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Sums of the values and of their squares, `[n]` each."""
+        sums, squares = np.zeros(len(self._active)), np.zeros(len(self._active))
+        for _, _, file in self._parts:
+            features, values = file.read("features"), file.read("values").astype(np.float64)
+            sums += np.bincount(features, values, minlength=len(sums))
+            squares += np.bincount(features, values * values, minlength=len(sums))
+        return sums, squares
+
+
+@numba.njit(cache=True, nogil=True)
+def _evenly(indptr, bounds):  # type: ignore[no-untyped-def]
+    """Entries of each feature, evenly spaced, as many as `bounds` has room for."""
+    picked = np.empty(bounds[-1], dtype=np.int64)
+    for i in range(len(bounds) - 1):
+        n, total = bounds[i + 1] - bounds[i], indptr[i + 1] - indptr[i]
+        for j in range(n):
+            picked[bounds[i] + j] = indptr[i] + j * total // n
+    return picked
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(own, at, indptr, source, bounds, target):  # type: ignore[no-untyped-def]
+    for i in range(len(own)):
+        start = indptr[at[i]]
+        to = bounds[own[i]]
+        for j in range(bounds[own[i] + 1] - to):
+            target[to + j] = source[start + j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _insert(features, scores, feature, score):  # type: ignore[no-untyped-def]
+    """Keep the best, highest first, ties by feature."""
+    last = len(features) - 1
+    if features[last] >= 0 and (score < scores[last] or (score == scores[last] and feature > features[last])):
+        return
+    at = last
+    while at > 0 and (
+        features[at - 1] < 0 or score > scores[at - 1] or (score == scores[at - 1] and feature < features[at - 1])
+    ):
+        features[at], scores[at] = features[at - 1], scores[at - 1]
+        at -= 1
+    features[at], scores[at] = feature, score
+
+
+@numba.njit(cache=True, nogil=True)
+def _partners(first, bounds, indptr, features, active, n_frames, min_together, min_deviations):  # type: ignore[no-untyped-def]
+    n = len(bounds) - 1
+    found = np.full((n, N_PARTNERS), -1, dtype=np.int32)
+    scores = np.full((n, N_PARTNERS), np.nan)
+    shares = np.full((n, N_PARTNERS), np.nan)
+    together = np.zeros(len(active), dtype=np.int32)
+    seen = np.empty(len(active), dtype=np.int64)
+    for i in range(n):
+        n_seen = 0
+        for entry in range(indptr[bounds[i]], indptr[bounds[i + 1]]):
+            g = features[entry]
+            if together[g] == 0:
+                seen[n_seen] = g
+                n_seen += 1
+            together[g] += 1
+        sampled = bounds[i + 1] - bounds[i]
+        for j in range(n_seen):
+            g = seen[j]
+            count = together[g]
+            expected = sampled * active[g] / n_frames
+            if g == first + i or count < min_together or count - min_deviations * np.sqrt(count) <= expected:
+                continue
+            joint = count / sampled * active[first + i] / n_frames
+            _insert(found[i], scores[i], g, np.log(count / expected) / -np.log(joint) if joint < 1 else 0.0)
+        for j in range(N_PARTNERS):
+            if found[i, j] >= 0:
+                shares[i, j] = together[found[i, j]] / sampled
+        together[seen[:n_seen]] = 0
+    return found, scores, shares
+
+
+@numba.njit(cache=True, nogil=True)
+def _correlates(first, bounds, own_values, indptr, features, values, active, sums, squares, n_frames):  # type: ignore[no-untyped-def]
+    n = len(bounds) - 1
+    found = np.full((n, N_PARTNERS), -1, dtype=np.int32)
+    scores = np.full((n, N_PARTNERS), np.nan)
+    products = np.zeros(len(active))
+    mean, spread = sums / n_frames, np.sqrt(np.maximum(squares / n_frames - (sums / n_frames) ** 2, 0.0))
+    seen = np.empty(len(active), dtype=np.int64)
+    for i in range(n):
+        f, n_seen = first + i, 0
+        sampled = bounds[i + 1] - bounds[i]
+        for pair in range(bounds[i], bounds[i + 1]):
+            for entry in range(indptr[pair], indptr[pair + 1]):
+                g = features[entry]
+                if products[g] == 0:
+                    seen[n_seen] = g
+                    n_seen += 1
+                products[g] += np.float64(own_values[pair]) * values[entry]
+        for j in range(n_seen):
+            g = seen[j]
+            product = products[g] / sampled * active[f] / n_frames
+            products[g] = 0.0
+            both = spread[f] * spread[g]
+            if g != f and both > 0:
+                _insert(found[i], scores[i], g, max(-1.0, min(1.0, (product - mean[f] * mean[g]) / both)))
+    return found, scores
