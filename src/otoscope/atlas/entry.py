@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from otoscope.atlas.atlas import Atlas
+    from otoscope.atlas.search.neighbours import Neighbour, Partner
+    from otoscope.dictionaries import Dictionary
 
 Histogram = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
-WIDE = ("histogram", "profile", "clip_peaks")
+WIDE = (
+    "histogram", "profile", "clip_peaks",
+    "neighbours", "neighbour_cosines", "cofiring", "cofiring_pmi", "cofiring_share",
+)  # fmt: skip
 """Columns of `features.safetensors` with several numbers per feature."""
 
 
@@ -124,11 +129,15 @@ class FeatureEntry:
 
         kind "top" is the strongest frame of different clips; "decile" up to three frames from every tenth of the range
         between 0 and the maximum, strongest band first; "random" active frames of different clips. At most `top`
-        are returned; "decile" spreads them over the bands.
+        are returned; "decile" spreads them over the bands. "near_miss": see `otoscope.atlas.search.near_misses`.
 
         Raises:
             InputError: no such kind.
         """
+        if kind == "near_miss":
+            from otoscope.atlas.search.near_misses import near_misses
+
+            return near_misses(self.atlas, self.feature, top)
         clips, bands = self.atlas.clips, None
         seed = (int(self.atlas.meta["seed"]), self.feature)
         if kind == "top":
@@ -154,6 +163,18 @@ class FeatureEntry:
             )
             for i in range(len(chosen))
         ]
+
+    def neighbours(self, top: int = 10, dictionary: Dictionary | None = None) -> list[Neighbour]:
+        """Features that write alike: see `otoscope.atlas.search.neighbours.neighbours`."""
+        from otoscope.atlas.search.neighbours import neighbours
+
+        return neighbours(self.atlas, self.feature, top, dictionary)
+
+    def cofiring(self, top: int = 10) -> list[Partner]:
+        """Features that fire in the same frames more often than chance would have it."""
+        from otoscope.atlas.search.neighbours import cofiring
+
+        return cofiring(self.atlas, self.feature, top)
 
     def __repr__(self) -> str:
         stats = self.stats

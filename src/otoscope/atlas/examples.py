@@ -15,7 +15,7 @@ import numpy.typing as npt
 from otoscope.atlas.moments import Clips
 from otoscope.atlas.postings import Entries
 
-KINDS = ("top", "decile", "random")
+KINDS = ("top", "decile", "random", "near_miss")
 N_PER_BAND = 3
 """Frames taken from each tenth of the range: band b holds values from b·10 % to (b + 1)·10 % of the maximum."""
 N_BANDS = 10
