@@ -137,7 +137,7 @@ def test_what_is_exported_can_be_imported_and_a_bad_line_is_named(
 
 def test_too_much_at_once_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "MAX_IMPORT_BYTES", 100)
-    assert "split it" in refused(client.post("/api/notes/import", content=b"x" * 101), 413)
+    assert "split the file" in refused(client.post("/api/notes/import", content=b"x" * 101), 413)
 
 
 @pytest.mark.parametrize(
