@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
-PEERS = ("dictionary_learning", "sparsify")
+PEERS = ("delphi", "dictionary_learning", "sparsify")
 collect_ignore_glob = [] if all(importlib.util.find_spec(name) for name in PEERS) else ["test_*.py"]
 os.environ.setdefault(
     "SPARSIFY_DISABLE_TRITON", "1"
