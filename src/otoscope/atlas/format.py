@@ -9,10 +9,14 @@ in safetensors files and are mapped into memory; frames are counted from the cor
 - `codes/NNNNN.safetensors`: frame → features, for a run of whole clips: `indptr [t + 1]`, `features`, `values`
   (features ascending within a frame), `measures [t, 4]` (see `otoscope.atlas.build.measures`).
 - `postings/NNNNN.safetensors`: feature → frames, for a run of features: `indptr [m + 1]`, `frames`, `values` (frames
-  ascending within a feature). The same entries as in `codes`, the other way round; either gives the other.
+  ascending within a feature). The same entries as in `codes`, the other way round; either gives the other. Features
+  with very many entries (`heavy [h]`) also have a clip list: `clip_indptr [h + 1]`, `clip`, `clip_first` (the first
+  entry in the clip, counted from the feature's first), `peak_entry`, `peak`.
 - `features.safetensors`: one column per statistic, `[n, …]`.
 - `labels.safetensors`: `indptr [n + 1]` and one column per figure: the scored (feature, class) pairs, best first.
 - `classes.safetensors`: `label`, `kind` (texts) and one column per figure.
+- `totals.safetensors`: of dense dictionaries, `floors` and what was counted of frames below them
+  (`otoscope.atlas.build.totals`).
 - `frames/NNNNN.safetensors`: `classes [t, kinds]` int16, what every frame is in each kind of label, cut as `codes`.
 
 Dense dictionaries keep only entries above each feature's floor (`postings_from`); sparse ones keep every active one.
@@ -25,16 +29,20 @@ from pathlib import Path
 from otoscope.storage.sealed import SealedFolder
 
 FORMAT, VERSION = "otoscope-atlas", 2
-CLIPS, FEATURES, LABELS, CLASSES = (
+CLIPS, FEATURES, LABELS, CLASSES, TOTALS = (
     "clips.safetensors",
     "features.safetensors",
     "labels.safetensors",
     "classes.safetensors",
+    "totals.safetensors",
 )
 PART_FRAMES = 1 << 16
 """A part of `codes` is closed with the clip that fills this many frames (22 minutes)…"""
 PART_ENTRIES = 1 << 22
 """…or this many entries; a part of `postings` with the feature that fills as many."""
+
+HEAVY_ENTRIES, HEAVY_PER_CLIP = 1 << 16, 8
+"""A feature with at least as many entries, and as many for each clip where it is active, gets a clip list."""
 
 
 def codes_part(number: int) -> str:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from otoscope.activations import ActivationStore
 from otoscope.atlas.atlas import Atlas
-from otoscope.atlas.build.code_pass import CodeWriter, frame_code
-from otoscope.atlas.build.indexing import Indexed, PostingsWriter, clip_bounds, in_order, index_block, joined
-from otoscope.atlas.build.measures import frame_measures
-from otoscope.atlas.build.sources import FrameStream, frame_stream
+from otoscope.atlas.build.code_pass import CodeWriter
+from otoscope.atlas.build.cofiring import CofiringCounter
+from otoscope.atlas.build.encoding import Encoding, encode
+from otoscope.atlas.build.floors import SHARE
+from otoscope.atlas.build.indexing import PostingsWriter, clip_bounds, in_order, index_block, joined
+from otoscope.atlas.build.neighbours import WITHOUT_DIRECTIONS
+from otoscope.atlas.build.reuse import Donors, fitting
+from otoscope.atlas.build.sources import frame_stream
+from otoscope.atlas.build.statistics import Uncut
 from otoscope.atlas.build.tables import (
     ranked_labels,
     write_classes,
@@ -28,7 +33,7 @@ from otoscope.atlas.build.tables import (
 )
 from otoscope.atlas.build.transposing import transposed
 from otoscope.atlas.exports.parquet import write_tables
-from otoscope.atlas.format import FORMAT, VERSION
+from otoscope.atlas.format import FORMAT, TOTALS, VERSION
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
@@ -36,7 +41,7 @@ from otoscope.evaluation.label_sets import label_sets, split_clips
 from otoscope.evaluation.labeller import N_SHIFTS, Labeller
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
-from otoscope.storage import atomic_folder
+from otoscope.storage.locks import only_one
 from otoscope.storage.sealed import seal
 
 
@@ -54,7 +59,8 @@ def build_atlas(
     """Index what every feature of `dictionary` does on `corpus`, and name what it detects.
 
     Frames come from an activation store or straight from a model. Memory grows with the number of features, not of
-    frames; an interrupted build continues when called again. The same inputs give the same bytes.
+    frames; an interrupted build continues when called again. An older atlas of the same dictionary and source at `to`
+    lends its codes: only new clips are encoded. The same inputs give the same bytes, however they came about.
 
     Args:
         source: harvested activations of the dictionary's site that hold the corpus's clips, or the model itself.
@@ -68,7 +74,7 @@ def build_atlas(
 
     Raises:
         InputError: the source lacks the site or clips, or the dictionary does not fit the site.
-        OtoscopeError: the folder cannot be written.
+        OtoscopeError: the folder cannot be written, or another process is building there.
     """
     holder = None
     if to is None:
@@ -92,62 +98,119 @@ def build_atlases(
     seed: int = 0,
     n_shifts: int = N_SHIFTS,
     progress: bool | ProgressReport = True,
+    wait: bool = False,
 ) -> list[Atlas]:
     """Index several dictionaries, of one or several sites, in one pass over the corpus.
 
-    `to` are the folders of the atlases, `names` what they are called, by dictionary (default: the same). See
-    `build_atlas`.
+    `to` are the folders of the atlases, `names` what they are called, by dictionary (default: the same). With `wait`,
+    wait for other processes that build there instead of refusing. See `build_atlas`.
     """
     if n_shifts < 2:
         raise InputError(f"n_shifts must be at least 2 to see how far chance varies, got {n_shifts}.")
-    stream = frame_stream(source, dictionaries, corpus)
     folders = [Path(folder) for folder in to]
-    writers = []
-    for dictionary, folder in zip(dictionaries, folders, strict=True):
-        facts = f"{stream.fingerprint} {dictionary.fingerprint} {corpus.fingerprint}"
-        key = hashlib.sha256(facts.encode()).hexdigest()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        writers.append(CodeWriter(folder.with_name(f".{folder.name}.building"), key))
-    _encode(stream, dictionaries, writers, corpus, progress)
-    atlases = []
-    for dictionary, writer, folder in zip(dictionaries, writers, folders, strict=True):
-        called = (names or {}).get(dictionary.name, dictionary.name)
-        with atomic_folder(folder) as temporary:
-            meta = _index(writer, dictionary, corpus, stream.clock, temporary, seed, n_shifts, progress)
-            meta = {"name": called, "model": stream.model, "source": stream.fingerprint, **meta, "key": writer.key}
-            write_tables(temporary)
-            seal(temporary, meta, format=FORMAT, version=VERSION)
-        shutil.rmtree(writer.folder, ignore_errors=True)
-        atlases.append(Atlas.open(folder))
-    return atlases
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(f"Two atlases cannot be built in one folder ({', '.join(map(str, folders))}).")
+    stream = frame_stream(source, dictionaries, corpus)
+    with contextlib.ExitStack() as locks:
+        for folder in folders:
+            locks.enter_context(workplace(folder, wait))
+        encodings = [
+            begin(folder, each, corpus, stream.fingerprint, fitting(folder, stream.fingerprint, each, corpus))
+            for folder, each in zip(folders, dictionaries, strict=True)
+        ]
+        encode(stream, encodings, corpus, corpus, progress)
+        for each, folder in zip(encodings, folders, strict=True):
+            called = (names or {}).get(each.dictionary.name, each.dictionary.name)
+            facts = {"name": called, "model": stream.model, "source": stream.fingerprint}
+            finish(folder, each, corpus, stream.clock, facts, seed=seed, n_shifts=n_shifts, progress=progress)
+    return [Atlas.open(folder) for folder in folders]
 
 
-def _encode(
-    stream: FrameStream,
-    dictionaries: Sequence[Dictionary],
-    writers: Sequence[CodeWriter],
+@contextlib.contextmanager
+def workplace(folder: Path, wait: bool) -> Iterator[None]:
+    """Keep other processes away from an atlas in the making, and from what it replaces.
+
+    Raises:
+        InputError: the folder holds something else.
+        OtoscopeError: another process is at it, and `wait` is False.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(folder.with_name(f".{folder.name}.lock"), f"building {folder}", wait):
+        aside = _building(folder) / "replaced"
+        if aside.exists() and not folder.exists():  # a run was killed between the two
+            os.replace(aside, folder)
+        if folder.exists() and not (folder / "meta.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} holds something that is no atlas; move it away or choose another folder.")
+        yield
+
+
+def begin(folder: Path, dictionary: Dictionary, corpus: Corpus, source: str, donors: Donors) -> Encoding:
+    """Begin, or go on with, the codes of an atlas beside the folder where it will be."""
+    facts = "\n".join([source, dictionary.fingerprint, corpus.audio_fingerprint, *donors.names])
+    key = hashlib.sha256(facts.encode()).hexdigest()
+    writer = CodeWriter(_building(folder), key, n_features=dictionary.n_features, dense=dictionary.dense)
+    return Encoding(dictionary, writer, donors)
+
+
+def finish(
+    folder: Path,
+    each: Encoding,
     corpus: Corpus,
+    clock: Clock,
+    facts: Mapping[str, Any],
+    *,
+    seed: int,
+    n_shifts: int,
     progress: bool | ProgressReport,
 ) -> None:
-    """Encode the clips that are not on disk yet, each by itself, so that a code depends on its clip alone."""
-    done = min(writer.n_clips for writer in writers)
-    with track("encode", len(corpus), progress, unit="clips", done=done) as advance:
-        for index in range(done, len(corpus)):
-            clip = corpus[index]
-            frames = stream.frames(clip, dictionaries)
-            measures = frame_measures(clip, stream.clock, len(frames[0]))
-            for each, dictionary, writer in zip(frames, dictionaries, writers, strict=True):
-                if writer.n_clips == index:
-                    with torch.inference_mode():
-                        writer.append(frame_code(dictionary.encode(torch.from_numpy(each))), measures)
-            advance(1)
-    for writer in writers:
-        writer.close()
+    """Index and label what was encoded, seal it, and put it in its place."""
+    new = _building(folder) / "atlas"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    meta = _index(each, corpus, clock, new, seed, n_shifts, progress)
+    write_tables(new)
+    seal(new, {**facts, **meta}, format=FORMAT, version=VERSION)
+    place(new, folder)
+
+
+def place(new: Path, folder: Path) -> None:
+    """Put a sealed folder in its place and tidy up; what was there is gone only when the new one is there."""
+    aside = _building(folder) / "replaced"
+    if folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(folder, aside)
+    os.replace(new, folder)
+    shutil.rmtree(_building(folder), ignore_errors=True)
+
+
+def link_codes(writer: CodeWriter, to: Path) -> list[dict[str, int]]:
+    """Give the written parts a second name in `to / "codes"`, and return what they hold."""
+    parts = writer.close()
+    (to / "codes").mkdir()
+    for path in sorted((writer.folder / "codes").iterdir()):
+        try:
+            os.link(path, to / "codes" / path.name)
+        except OSError:  # a file system without second names
+            shutil.copyfile(path, to / "codes" / path.name)
+    return parts
+
+
+def _building(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.building")
+
+
+def dictionary_facts(dictionary: Dictionary) -> dict[str, Any]:
+    """What `meta.json` says about a dictionary."""
+    return {
+        "name": dictionary.name,
+        "kind": dictionary.kind,
+        "fingerprint": dictionary.fingerprint,
+        "dense": dictionary.dense,
+    }
 
 
 def _index(
-    writer: CodeWriter,
-    dictionary: Dictionary,
+    each: Encoding,
     corpus: Corpus,
     clock: Clock,
     folder: Path,
@@ -156,6 +219,7 @@ def _index(
     progress: bool | ProgressReport,
 ) -> dict[str, Any]:
     """Write everything but the seal and return what goes into `meta.json`."""
+    dictionary, writer = each.dictionary, each.writer
     clip_frames = writer.clip_frames
     bounds = clip_bounds(clip_frames)
     n_frames = int(bounds[-1])
@@ -164,36 +228,35 @@ def _index(
     clip_of_frame = np.repeat(np.arange(len(clip_frames), dtype=np.int32), clip_frames)
     labeller = Labeller(sets, clip_of_frame, half, seed=seed, n_shifts=n_shifts)
 
-    parts = writer.close()
-    turned = transposed(
-        ((part["first_frame"], writer.part(number)) for number, part in enumerate(parts)),
-        writer.folder / "transposed",
-        dictionary.n_features,
-    )
-    postings = PostingsWriter(folder)
-    found: list[Indexed] = []
+    parts = link_codes(writer, folder)
+    totals = each.totals()
+    uncut = None if totals is None or each.floors is None else Uncut(each.floors, totals)
+    if uncut is not None:
+        uncut.totals.save(folder / TOTALS, uncut.floors)
+    numbered = [(part["first_frame"], writer.part(number)) for number, part in enumerate(parts)]
+    turned = transposed(numbered, writer.folder / "transposed", dictionary.n_features)
+    partners = CofiringCounter(numbered, turned.counts, n_frames, correlate=dictionary.kind in WITHOUT_DIRECTIONS)
+    postings = PostingsWriter(folder, bounds)
+    statistics, purities, rows = [], [], []
     with track("index and label", dictionary.n_features, progress, unit="features") as advance:
-        for each in in_order(turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, labeller)):
-            postings.append(each.block)
-            advance(len(each.block))
-            each.block = None  # type: ignore[assignment]  # its entries are on disk
-            found.append(each)
+        for found in in_order(
+            turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, labeller, uncut, partners)
+        ):
+            postings.append(found.block)
+            statistics.append(found.statistics)
+            purities.append(found.purities)
+            rows.append(found.labels)
+            advance(len(found.block))
     posting_parts = postings.close()
     turned.close()
-    labels = ranked_labels(joined([each.labels for each in found]))
+    labels = ranked_labels(joined(rows))
     write_clips(folder, corpus, clip_frames, half)
-    write_features(folder, dictionary, [each.statistics for each in found], [each.purities for each in found], labels)
+    write_features(folder, dictionary, statistics, purities, labels, each.floors)
     write_labels(folder, labels, dictionary.n_features)
     write_classes(folder, sets, labels)
-    shutil.copytree(writer.folder / "codes", folder / "codes")
     return {
         "site": dictionary.site,
-        "dictionary": {
-            "name": dictionary.name,
-            "kind": dictionary.kind,
-            "fingerprint": dictionary.fingerprint,
-            "dense": dictionary.dense,
-        },
+        "dictionary": dictionary_facts(dictionary),
         "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint},
         "n_features": dictionary.n_features,
         "n_frames": n_frames,
@@ -202,15 +265,16 @@ def _index(
         "first_frame_s": clock.offset_s,
         "seed": seed,
         "n_shifts": n_shifts,
+        "floors": {"share": SHARE, "pilot": each.pilot} if dictionary.dense else None,
         "held_out": held_out,
         "labels": [
             {
-                "kind": each.kind,
-                "n_classes": len(each.classes),
-                "n_dropped": each.n_dropped,
-                "whole_clips": each.whole_clips,
+                "kind": labels_of.kind,
+                "n_classes": len(labels_of.classes),
+                "n_dropped": labels_of.n_dropped,
+                "whole_clips": labels_of.whole_clips,
             }
-            for each in sets
+            for labels_of in sets
         ],
         "codes": {"parts": parts},
         "postings": {"parts": posting_parts, "n_entries": postings.n_entries},

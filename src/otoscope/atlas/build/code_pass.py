@@ -1,4 +1,4 @@
-"""The one pass over the clips: every clip's code is written once, in parts that are cut the same way whoever makes them.
+"""The one pass over the clips: every clip's code is written once, in parts cut the same way whoever makes them.
 
 A part is closed with the clip that fills it (`format.PART_FRAMES`, `PART_ENTRIES`), so parts depend on the clips alone:
 not on where a pass was interrupted, nor on which machine encoded which clip.
@@ -6,55 +6,67 @@ not on where a pass was interrupted, nor on which machine encoded which clip.
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
+from otoscope.atlas.build.totals import Totals
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import PART_ENTRIES, PART_FRAMES, codes_part
 from otoscope.dictionaries import SparseCode
 from otoscope.errors import OtoscopeError
-from otoscope.storage import atomic_path, read_json, write_json
-from otoscope.storage.arrays import ArrayFile, block_checks, write_arrays
+from otoscope.storage import atomic_path, plain_os_errors
+from otoscope.storage.arrays import ArrayFile, DamagedError, block_checks, write_arrays
 
-JOURNAL = {"format": "otoscope-atlas-pass", "version": 1}
+FORMAT, VERSION = "otoscope-atlas-pass", 2
+JOURNAL = "journal.jsonl"
 MAX_FRAMES = 2**32
+
+Measures = npt.NDArray[np.float32]
 
 
 class CodeWriter:
-    """Appends clips to `folder/codes`; continues after the last whole part of an interrupted pass with the same key."""
+    """Appends clips to `folder/codes`; continues after the last whole part of an interrupted pass with the same key.
 
-    def __init__(self, folder: Path, key: str) -> None:
+    Attributes:
+        folder: where the parts lie, and `journal.jsonl`: a line for the key, then one for each finished part.
+        key: what decides the codes.
+        totals: of a dense dictionary, what the caller counted of the clips appended so far; else None.
+    """
+
+    def __init__(self, folder: Path, key: str, *, n_features: int, dense: bool) -> None:
         self.folder = folder
         self.key = key
+        self.totals = Totals.of_none(n_features) if dense else None
         self.clip_frames: list[int] = []
         self.parts: list[dict[str, int]] = []
-        self.n_entries = 0
-        self._held: list[tuple[FrameCode, npt.NDArray[np.float32]]] = []
+        self.n_entries = self.n_frames = 0
+        self._held: list[tuple[FrameCode, Measures]] = []
         self._held_frames = self._held_entries = 0
-        self._resume()
+        with plain_os_errors(folder):
+            self._resume()
 
     @property
     def n_clips(self) -> int:
         """Clips whose codes are safely on disk, or held for the next part."""
         return len(self.clip_frames)
 
-    @property
-    def n_frames(self) -> int:
-        """Frames of these clips."""
-        return sum(self.clip_frames)
-
-    def append(self, code: FrameCode, measures: npt.NDArray[np.float32]) -> None:
+    def append(self, code: FrameCode, measures: Measures) -> None:
         """Add the code and the acoustic measures `[t, 4]` of the next clip."""
         if self.n_frames + code.n_frames >= MAX_FRAMES:
             raise OtoscopeError("An atlas holds at most 2³² frames; build one per part of the corpus.")
         self._held.append((code, measures))
         self._held_frames += code.n_frames
         self._held_entries += len(code.features)
+        self.n_frames += code.n_frames
         self.clip_frames.append(code.n_frames)
         if self._held_frames >= PART_FRAMES or self._held_entries >= PART_ENTRIES:
             self._flush()
@@ -70,69 +82,117 @@ class CodeWriter:
         return ArrayFile(self.folder / codes_part(number))
 
     def _flush(self) -> None:
-        codes = [code for code, _ in self._held]
-        counts = np.concatenate([np.diff(code.indptr) for code in codes])
-        arrays = {
-            "indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-            "features": np.concatenate([code.features for code in codes]),
-            "values": np.concatenate([code.values for code in codes]),
-            "measures": np.concatenate([measures for _, measures in self._held]),
+        number = len(self.parts)
+        part = {
+            "first_frame": self.n_frames - self._held_frames,
+            "n_frames": self._held_frames,
+            "n_clips": len(self._held),
+            "n_entries": self._held_entries,
         }
-        path = self.folder / codes_part(len(self.parts))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            write_arrays(temporary, arrays)
-        self.parts.append(
-            {
-                "first_frame": self.n_frames - self._held_frames,
-                "n_frames": self._held_frames,
-                "n_clips": len(self._held),
-                "n_entries": self._held_entries,
-                "check": _check(path),
-            }
-        )
+        with atomic_path(self.folder / codes_part(number)) as temporary:
+            write_arrays(temporary, _joined(self._held))
+        if self.totals is not None:
+            with atomic_path(self.folder / _totals_of(number)) as temporary:
+                self.totals.save(temporary)
+        clip_frames = self.clip_frames[-len(self._held) :]
+        self._note({**part, "clip_frames": clip_frames, "check": _check(self.folder / codes_part(number))})
+        (self.folder / _totals_of(number - 1)).unlink(missing_ok=True)
+        self.parts.append(part)
         self.n_entries += self._held_entries
         self._held, self._held_frames, self._held_entries = [], 0, 0
-        self._write_journal()
 
     def _resume(self) -> None:
-        journal = self.folder / "journal.json"
-        state: dict[str, Any] = {}
-        if journal.exists():
-            state = read_json(journal, **JOURNAL)  # type: ignore[arg-type]
-        if state.get("key") != self.key:
+        """Take over the leading parts that are as they were written; forget all others."""
+        header = {"format": FORMAT, "version": VERSION, "key": self.key}
+        lines = _whole_lines(self.folder / JOURNAL)
+        if not lines or lines[0][0] != header:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            self._write_journal()
+            self._note(header)
             return
-        clip_frames = state["clip_frames"]
-        for number, part in enumerate(state["parts"]):
-            path = self.folder / codes_part(number)
-            if not path.is_file() or _check(path) != part["check"]:
-                break
-            at = len(self.clip_frames)
-            self.clip_frames += clip_frames[at : at + part["n_clips"]]
-            self.parts.append(part)
+        done = 0
+        while done + 1 < len(lines) and _check(self.folder / codes_part(done)) == lines[done + 1][0]["check"]:
+            done += 1
+        if self.totals is not None and done:
+            try:
+                self.totals = Totals.load(ArrayFile(self.folder / _totals_of(done - 1)))
+            except DamagedError:  # those of earlier parts are gone
+                done = 0
+        for part, _ in lines[1 : done + 1]:
+            self.clip_frames += part.pop("clip_frames")
+            self.parts.append({name: value for name, value in part.items() if name != "check"})
+            self.n_frames += part["n_frames"]
             self.n_entries += part["n_entries"]
+        os.truncate(self.folder / JOURNAL, lines[done][1])
+        _keep_only(self.folder / "codes", {Path(codes_part(number)).name for number in range(done)})
+        _keep_only(self.folder / "totals", {Path(_totals_of(done - 1)).name})
 
-    def _write_journal(self) -> None:
-        done = sum(part["n_clips"] for part in self.parts)
-        state = {**JOURNAL, "key": self.key, "parts": self.parts, "clip_frames": self.clip_frames[:done]}
-        write_json(self.folder / "journal.json", state)
-
-
-def _check(path: Path) -> int:
-    return int(
-        np.bitwise_xor.reduce(block_checks(path) * np.arange(1, 2 * len(block_checks(path)), 2, dtype=np.uint64))
-    )
+    def _note(self, line: dict[str, Any]) -> None:
+        with open(self.folder / JOURNAL, "ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def frame_code(code: SparseCode, floors: npt.NDArray[np.float32] | None = None) -> FrameCode:
-    """Return the entries of a code that are above 0 (and above their feature's floor), features ascending."""
-    values = code.values.detach().float().cpu().contiguous().numpy()
-    indices = code.indices.cpu().contiguous().numpy()
-    floors = np.zeros(1, np.float32) if floors is None else floors
-    return FrameCode(*_compact(values, indices, floors))
+def _joined(held: list[tuple[FrameCode, Measures]]) -> dict[str, npt.NDArray[Any]]:
+    counts = np.concatenate([np.diff(code.indptr) for code, _ in held])
+    return {
+        "indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        "features": np.concatenate([code.features for code, _ in held]),
+        "values": np.concatenate([code.values for code, _ in held]),
+        "measures": np.concatenate([measures for _, measures in held]),
+    }
+
+
+def _totals_of(number: int) -> str:
+    return f"totals/{number:05d}.safetensors"
+
+
+def _keep_only(folder: Path, names: Collection[str]) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name not in names:
+            path.unlink()
+
+
+def _check(path: Path) -> str:
+    """Return what changes with any byte of a file; "" if it cannot be read."""
+    if not path.is_file():
+        return ""
+    return xxhash.xxh3_64_hexdigest(block_checks(path).tobytes())
+
+
+def _whole_lines(path: Path) -> list[tuple[dict[str, Any], int]]:
+    """Return the leading lines that were written whole, and where each ends."""
+    found: list[tuple[dict[str, Any], int]] = []
+    end = 0
+    for raw in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            break
+        if not raw.endswith(b"\n") or not isinstance(line, dict):
+            break
+        end += len(raw)
+        found.append((line, end))
+    return found
+
+
+def frame_code(
+    code: SparseCode, floors: npt.NDArray[np.float32] | None = None, totals: Totals | None = None
+) -> FrameCode:
+    """Return the entries of a code that are above 0 (and above their feature's floor), features ascending.
+
+    Given `totals`, all entries above 0 are counted in them.
+    """
+    values, indices = plain_code(code)
+    if totals is not None and floors is not None:
+        totals.count(values, indices, floors)
+    return FrameCode(*_compact(values, indices, np.zeros(1, np.float32) if floors is None else floors))
+
+
+def plain_code(code: SparseCode) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """Return values and indices `[t, k]` of a code as arrays."""
+    return code.values.detach().float().cpu().contiguous().numpy(), code.indices.cpu().contiguous().numpy()
 
 
 @numba.njit(cache=True, nogil=True)

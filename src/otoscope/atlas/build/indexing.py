@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.build.statistics import Columns, feature_statistics
+from otoscope.atlas.build.clip_lists import clip_lists
+from otoscope.atlas.build.cofiring import CofiringCounter
+from otoscope.atlas.build.statistics import Columns, Uncut, feature_statistics
 from otoscope.atlas.format import PART_ENTRIES, postings_part
 from otoscope.evaluation.by_feature import Block, rank_entries
 from otoscope.evaluation.labeller import Labeller, Rows
@@ -24,8 +26,9 @@ from otoscope.storage.arrays import write_arrays
 class PostingsWriter:
     """Appends features in order; a part is closed with the feature that fills it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clip_bounds: npt.NDArray[np.int64]) -> None:
         self.folder = folder
+        self.clip_bounds = clip_bounds
         (folder / "postings").mkdir(parents=True, exist_ok=True)
         self.parts: list[dict[str, int]] = []
         self.n_entries = 0
@@ -55,15 +58,12 @@ class PostingsWriter:
 
     def _flush(self) -> None:
         counts = np.concatenate([counts for counts, _, _ in self._held])
+        indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        frames = np.concatenate([frames for _, frames, _ in self._held])
+        values = np.concatenate([values for _, _, values in self._held])
+        lists = clip_lists(indptr, frames, values, self.clip_bounds)
         with atomic_path(self.folder / postings_part(len(self.parts))) as temporary:
-            write_arrays(
-                temporary,
-                {
-                    "indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-                    "frames": np.concatenate([frames for _, frames, _ in self._held]),
-                    "values": np.concatenate([values for _, _, values in self._held]),
-                },
-            )
+            write_arrays(temporary, {"indptr": indptr, "frames": frames, "values": values, **lists})
         self.parts.append({"first": self._next, "last": self._next + len(counts)})
         self._next += len(counts)
         self.n_entries += self._n_held
@@ -77,10 +77,19 @@ class Indexed:
         self.block, self.statistics, self.labels, self.purities = block, statistics, labels, purities
 
 
-def index_block(block: Block, clip_starts: npt.NDArray[np.int64], n_frames: int, labeller: Labeller) -> Indexed:
-    """Describe and label the features of a block."""
+def index_block(
+    block: Block,
+    clip_starts: npt.NDArray[np.int64],
+    n_frames: int,
+    labeller: Labeller,
+    uncut: Uncut | None = None,
+    partners: CofiringCounter | None = None,
+) -> Indexed:
+    """Describe and label the features of a block, and find what fires with them."""
     frames, values = rank_entries(block.indptr, block.frames, block.values)
-    statistics = feature_statistics(block, values, clip_starts, n_frames)
+    statistics = feature_statistics(block, values, clip_starts, n_frames, uncut)
+    if partners is not None:
+        statistics |= partners.of(block)
     labels, purities = labeller.label(Block(block.first, block.indptr, frames, values))
     return Indexed(block, statistics, labels, purities)
 

@@ -6,6 +6,7 @@ The measures are those of `otoscope.evaluation.acoustics`, which is the referenc
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numba
 import numpy as np
@@ -59,7 +60,7 @@ def _constants() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Floats]:
     edges_hz = TILT_BAND_HZ[0] * 2 ** (np.arange(n_edges) / 3)
     bins = np.searchsorted(np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE_HZ), edges_hz)
     bands = np.zeros((N_FFT // 2 + 1, n_edges - 1), dtype=np.float32)
-    for band, (low, high) in enumerate(zip(bins[:-1], bins[1:], strict=True)):
+    for band, (low, high) in enumerate(itertools.pairwise(bins)):
         bands[low:high, band] = 1 / (high - low)
     octave = np.arange(n_edges - 1) / 3
     slope = (octave - octave.mean()) / np.square(octave - octave.mean()).sum()

@@ -37,10 +37,8 @@ class FrameStream:
     def frames(self, clip: Clip, dictionaries: Sequence[Dictionary]) -> list[Frames]:
         """Return what each dictionary reads of a clip: `[t, d]`, its sites side by side."""
         found = self.read(clip)
-        return [
-            found[each.site] if len(each.sites) == 1 else np.concatenate([found[site] for site in each.sites], axis=1)
-            for each in dictionaries
-        ]
+        parts = [[found[site] for site in dictionary.sites] for dictionary in dictionaries]
+        return [each[0] if len(each) == 1 else np.concatenate(each, axis=1) for each in parts]
 
 
 def frame_stream(
@@ -64,7 +62,7 @@ def _from_store(store: ActivationStore, dictionaries: Sequence[Dictionary], corp
                     f"Dictionary {dictionary.name!r} reads {site}, but the store holds only "
                     f"{', '.join(map(str, store.sites))}{nearest(site, map(str, store.sites)) or '.'}"
                 )
-        _check_width([store.d(site) for site in dictionary.sites], dictionary)
+        _check_widths(dictionary, [store.d(site) for site in dictionary.sites])
     missing = [clip.clip_id for clip in corpus if clip.clip_id not in store.clips]
     if missing:
         raise InputError(
@@ -74,35 +72,46 @@ def _from_store(store: ActivationStore, dictionaries: Sequence[Dictionary], corp
     sites = dict.fromkeys(site for dictionary in dictionaries for site in dictionary.sites)
     return FrameStream(
         model={key: store.meta[key] for key in ("model", "weights_hash") if key in store.meta},
-        fingerprint=f"{store.meta['weights_hash']}/{store.meta['dtype']} store",
+        fingerprint=f"{store.meta['weights_hash']}/{store.meta['compute_dtype']} stored as {store.meta['dtype']}",
         clock=store.clock,
         read=lambda clip: {site: store.clip(site, clip.clip_id) for site in sites},
     )
 
 
 def _from_model(model: SpeechModel, dictionaries: Sequence[Dictionary]) -> FrameStream:
-    sites = dict.fromkeys(str(model.site(site)) for dictionary in dictionaries for site in dictionary.sites)
+    """Connect a model; one run reads all sites, and always the same ones, so that a frame never depends on what else
+    is still to be done."""
     for dictionary in dictionaries:
-        _check_width([model.width(str(model.site(site))) for site in dictionary.sites], dictionary)
-    clocks = {model.site(site).clock(model.dims) for site in sites}
+        for text in dictionary.sites:
+            site = model.site(text)
+            if site.is_map or site.of_text(model.dims):
+                what = "maps of frames by frames" if site.is_map else "a row per token of text"
+                raise InputError(
+                    f"Dictionary {dictionary.name!r} reads {site}, which holds {what}; an atlas is made of frames."
+                )
+        _check_widths(dictionary, [model.width(str(model.site(site))) for site in dictionary.sites])
+    names = {text: str(model.site(text)) for dictionary in dictionaries for text in dictionary.sites}
+    clocks = {model.site(text).clock(model.dims) for text in names}
     if len(clocks) > 1:
-        raise InputError(f"The sites {', '.join(sites)} have different clocks; build their atlases one by one.")
+        raise InputError(f"The sites {', '.join(names)} have different clocks; build their atlases one by one.")
 
     def read(clip: Clip) -> dict[str, Frames]:
-        run = model.run(clip, read=list(sites))
-        return {site: np.ascontiguousarray(run[site].numpy(), dtype=np.float32) for site in sites}
+        run = model.run(clip, read=list(dict.fromkeys(names.values())))
+        return {text: np.ascontiguousarray(run[name].numpy(), dtype=np.float32) for text, name in names.items()}
 
     return FrameStream(
         model={"model": model.name, "weights_hash": model.weights_hash},
-        fingerprint=f"{model.weights_hash}/{model.dtype}",
+        fingerprint=f"{model.weights_hash}/{str(model.dtype).removeprefix('torch.')}",
         clock=clocks.pop(),
         read=read,
     )
 
 
-def _check_width(widths: list[int], dictionary: Dictionary) -> None:
-    if sum(widths) != dictionary.d_in * (1 if len(widths) == 1 else len(widths)) and sum(widths) != dictionary.d_in:
+def _check_widths(dictionary: Dictionary, found: list[int]) -> None:
+    """Refuse a dictionary whose sites are not as wide here as where it was trained."""
+    expected = list(getattr(dictionary, "widths", (dictionary.d_in,)))
+    if found != expected:
         raise InputError(
-            f"Dictionary {dictionary.name!r} reads frames of width {dictionary.d_in}, "
-            f"but {', '.join(dictionary.sites)} is {sum(widths)} wide here."
+            f"Dictionary {dictionary.name!r} reads frames of width {' + '.join(map(str, expected))}, "
+            f"but {' + '.join(dictionary.sites)} has {' + '.join(map(str, found))} here."
         )

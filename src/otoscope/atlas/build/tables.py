@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.build.indexing import clip_bounds, joined, runs
+from otoscope.atlas.build.neighbours import decoder_neighbours, has_neighbours
 from otoscope.atlas.build.statistics import Columns
 from otoscope.atlas.format import CLASSES, CLIPS, FEATURES, LABELS
 from otoscope.audio import Corpus
@@ -51,14 +52,21 @@ def clip_fingerprints(corpus: Corpus) -> list[str]:
 
 
 def write_features(
-    folder: Path, dictionary: Dictionary, statistics: list[Columns], purities: list[Rows], labels: Rows
+    folder: Path,
+    dictionary: Dictionary,
+    statistics: list[Columns],
+    purities: list[Rows],
+    labels: Rows,
+    floors: npt.NDArray[np.float32] | None = None,
 ) -> None:
     """Write `features.safetensors`; `label` and `purity_label` are numbers of classes, −1 for none."""
     columns: Arrays = {**joined(statistics), **best_labels(labels, dictionary.n_features)}
     found = joined(purities)
-    columns["postings_from"] = np.zeros(dictionary.n_features, dtype=np.float32)
+    columns["postings_from"] = np.zeros(dictionary.n_features, dtype=np.float32) if floors is None else floors
     columns["purity"] = found["purity"]
     columns["purity_label"] = found["purity_class"].astype(np.int32)
+    if has_neighbours(dictionary):
+        columns |= decoder_neighbours(dictionary)
     units = [dictionary.unit_label(i) for i in range(dictionary.n_features)] if dictionary.kind == "neurons" else []
     if units:
         columns |= texts("unit", units)

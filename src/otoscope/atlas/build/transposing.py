@@ -46,7 +46,7 @@ class Transposed:
             self._files[name].flush()
 
     def blocks(self, max_entries: int = BLOCK_ENTRIES, first: int = 0, last: int | None = None) -> Iterator[Block]:
-        """Yield features `first:last` in order, as many at a time as keep a block under `max_entries` (at least one)."""
+        """Yield features `first:last` in order, as many at a time as stay under `max_entries` (at least one)."""
         stop = self.n_features if last is None else last
         while first < stop:
             sizes = np.cumsum(self.counts[first : min(stop, first + 65536)])

@@ -1,0 +1,83 @@
+"""From which value on the frames of a dense dictionary's features are kept, decided before the pass by a few clips.
+
+The pilot is chosen by the hashes of clip ids, so whoever builds any part of a corpus finds the same floors, whatever
+the order of the clips; a corpus that gains a clip keeps its floors unless that clip is in the pilot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.audio import Corpus
+
+SHARE = 1 / 8
+"""Share of all frames that a feature keeps, if it is active in as many."""
+PILOT_FRAMES = 1 << 14
+"""The pilot ends with the clip that reaches this many frames (5.5 minutes)."""
+_LOWEST_EXPONENT, _OCTAVES, _STEP_BITS = -20, 32, 19  # bins of a sixteenth of an octave
+
+Floors = npt.NDArray[np.float32]
+
+
+def pilot_order(corpus: Corpus) -> list[int]:
+    """Positions of all clips, those that belong into a pilot first."""
+    keys = [hashlib.sha256(f"otoscope pilot {clip.clip_id}".encode()).digest() for clip in corpus]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def pilot_clips(corpus: Corpus, n_frames: Callable[[int], int]) -> Iterator[int]:
+    """Yield the positions of the pilot's clips; `n_frames(position)` is asked for each once it was yielded."""
+    found = 0
+    for position in pilot_order(corpus):
+        if found >= PILOT_FRAMES:
+            return
+        yield position
+        found += n_frames(position)
+
+
+def pilot_name(corpus: Corpus, positions: Sequence[int], fingerprints: Sequence[str]) -> str:
+    """Return what stands for the clips of a pilot: equal pilots give equal floors."""
+    digest = hashlib.sha256(f"{SHARE} {PILOT_FRAMES}".encode())
+    for position in positions:
+        digest.update(f"\n{corpus[position].clip_id} {fingerprints[position]}".encode())
+    return digest.hexdigest()
+
+
+class FloorFinder:
+    """Finds the floors of a dictionary's features from codes, in memory that does not grow with them."""
+
+    def __init__(self, n_features: int) -> None:
+        self._bins = np.zeros((n_features, _OCTAVES << (23 - _STEP_BITS)), dtype=np.int32)
+        self._n_frames = 0
+
+    def add(self, values: npt.NDArray[np.float32], indices: npt.NDArray[Any]) -> None:
+        """Take in a code `[t, k]`."""
+        _add(values, values.view(np.int32), indices, (127 + _LOWEST_EXPONENT) << (23 - _STEP_BITS), self._bins)
+        self._n_frames += len(values)
+
+    def floors(self) -> Floors:
+        """Return `[n]`: the largest edge that at least `SHARE` of all frames reach; 0 for features that are active
+        in fewer. Values above it are kept: it lies just below the edge, so that ties are kept together."""
+        reaching = self._bins[:, ::-1].cumsum(axis=1)[:, ::-1]
+        enough = reaching >= SHARE * self._n_frames
+        best = enough.shape[1] - 1 - enough[:, ::-1].argmax(axis=1)
+        bits = (best.astype(np.int32) + ((127 + _LOWEST_EXPONENT) << (23 - _STEP_BITS))) << np.int32(_STEP_BITS)
+        edges = np.nextafter(bits.view(np.float32), np.float32(0))
+        return np.where(enough.any(axis=1) & (best > 0), edges, np.float32(0)).astype(np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _add(values, bits, indices, lowest, bins):  # type: ignore[no-untyped-def]
+    n_frames, k = values.shape
+    last = bins.shape[1] - 1
+    for t in range(n_frames):
+        for j in range(k):
+            if values[t, j] > 0:
+                at = (bits[t, j] >> _STEP_BITS) - lowest
+                bins[indices[t, j], min(max(at, 0), last)] += 1

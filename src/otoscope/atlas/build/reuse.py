@@ -1,0 +1,179 @@
+"""Codes that exist already: of an atlas of fewer clips, or of parts that several machines made."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.atlas import format as atlas_format
+from otoscope.atlas.build.floors import PILOT_FRAMES, pilot_name, pilot_order
+from otoscope.atlas.build.tables import clip_fingerprints
+from otoscope.atlas.build.totals import Totals
+from otoscope.atlas.codes import Codes, FrameCode
+from otoscope.audio import Corpus
+from otoscope.dictionaries import Dictionary
+from otoscope.errors import InputError, OtoscopeError
+from otoscope.storage.arrays import Strings
+from otoscope.storage.files import read_json
+from otoscope.storage.sealed import META, SealedFolder
+
+PART_FORMAT, PART_VERSION = "otoscope-atlas-part", 1
+"""A sealed folder with `clips`, `codes` and, of dense dictionaries, `totals` as in an atlas, and nothing else."""
+_RELEASE_EVERY = 64  # clips, after which the memory of what was read is given back
+
+
+class Donor:
+    """A finished atlas or part, whose clips' codes can be taken.
+
+    Raises:
+        OtoscopeError: neither an atlas nor a part, or damaged.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        folder = Path(folder)
+        if (folder / META).is_file() and _format(folder) == PART_FORMAT:
+            self.sealed = SealedFolder(folder, format=PART_FORMAT, version=PART_VERSION)
+        else:
+            self.sealed = atlas_format.open_folder(folder)
+        self.folder, self.meta = folder, self.sealed.meta
+        clips = self.sealed.arrays(atlas_format.CLIPS)
+        self.fingerprints = Strings(clips, "fingerprint").all()
+        self.clip_ids = Strings(clips, "clip_id").all()
+        self.first_frame: npt.NDArray[np.int64] = clips.read("first_frame")
+        self.n_frames: npt.NDArray[np.int64] = clips.read("n_frames")
+        self._codes = Codes(self.sealed)
+        self._n_read = 0
+
+    def read(self, clip: int) -> tuple[FrameCode, npt.NDArray[np.float32]]:
+        """Return a copy of the code and the measures of a clip."""
+        start = int(self.first_frame[clip])
+        stop = start + int(self.n_frames[clip])
+        code = FrameCode(*(np.array(part) for part in self._codes[start:stop]))
+        measures = np.array(self._codes.measures(start, stop))
+        self._n_read += 1
+        if self._n_read % _RELEASE_EVERY == 0:
+            self.sealed.release()
+        return code, measures
+
+    def floors(self) -> npt.NDArray[np.float32]:
+        """Return from which value on its features were kept, `[n]`."""
+        return np.array(self.sealed.arrays(atlas_format.TOTALS).read("floors"))
+
+    def totals(self) -> Totals:
+        """Return what was counted of all its clips."""
+        return Totals.load(self.sealed.arrays(atlas_format.TOTALS))
+
+
+class Donors:
+    """Codes of some clips of a corpus, for one dictionary.
+
+    Codes of sparse dictionaries are taken clip by clip. Dense ones are taken whole or not at all: counts of what lies
+    under the floors exist only for all clips of a donor together.
+    """
+
+    def __init__(self, donors: Sequence[Donor], dictionary: Dictionary, corpus: Corpus) -> None:
+        self.donors = list(donors) if donors else []
+        self.dense = dictionary.dense
+        self._wanted = clip_fingerprints(corpus) if self.donors else []
+        self._where: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for number, donor in enumerate(self.donors):
+            for clip, fingerprint in enumerate(donor.fingerprints):
+                self._where[fingerprint].append((number, clip))
+
+    @property
+    def names(self) -> list[str]:
+        """What changes with what is taken: the seals of donors that are taken whole."""
+        return [donor.meta["seal"] for donor in self.donors] if self.dense else []
+
+    def take(self, position: int) -> tuple[Donor, int] | None:
+        """Return where the code of a clip of the corpus is; None where it must be made. Ask in order, once for each."""
+        found = self._where.get(self._wanted[position]) if self.donors else None
+        if not found:
+            return None
+        number, clip = found.pop(0) if self.dense else found[0]
+        return self.donors[number], clip
+
+    def add_totals(self, totals: Totals) -> None:
+        """Add what was counted of the donors' clips."""
+        for donor in self.donors:
+            totals.add(donor.totals())
+
+    def problem(self, corpus: Corpus) -> str:
+        """Say why codes of a dense dictionary cannot be taken for this corpus ("" if they can)."""
+        if not self.dense or not self.donors:
+            return ""
+        surplus = Counter(f for donor in self.donors for f in donor.fingerprints) - Counter(self._wanted)
+        if surplus:
+            return f"{sum(surplus.values())} of their clips are not in corpus {corpus.name!r}, or are there twice"
+        pilots = {donor.meta["floors"]["pilot"] for donor in self.donors}
+        lengths = {f: int(n) for donor in self.donors for f, n in zip(donor.fingerprints, donor.n_frames, strict=True)}
+        positions, n_frames = [], 0
+        for position in pilot_order(corpus):
+            if n_frames >= PILOT_FRAMES:
+                break
+            if self._wanted[position] not in lengths:
+                return "a clip that decides the floors of the features is new"
+            positions.append(position)
+            n_frames += lengths[self._wanted[position]]
+        if pilots != {pilot_name(corpus, positions, self._wanted)}:
+            return "the floors of their features were set by other clips"
+        return ""
+
+
+def fitting(folder: Path, source: str, dictionary: Dictionary, corpus: Corpus) -> Donors:
+    """Return the codes that an atlas at `folder` has for this corpus; none where it is of something else."""
+    try:
+        donor = Donor(folder)
+    except OtoscopeError:
+        return Donors((), dictionary, corpus)
+    if _difference(donor, source, dictionary):
+        return Donors((), dictionary, corpus)
+    found = Donors([donor], dictionary, corpus)
+    return Donors((), dictionary, corpus) if found.problem(corpus) else found
+
+
+def all_of(folders: Sequence[str | os.PathLike[str]], dictionary: Dictionary, corpus: Corpus) -> Donors:
+    """Return the codes of atlases or parts that together hold every clip of a corpus.
+
+    Raises:
+        InputError: none, of different models or dictionaries, or clips are missing.
+        OtoscopeError: neither atlases nor parts, or damaged.
+    """
+    donors = [Donor(folder) for folder in folders]
+    if not donors:
+        raise InputError("Name the atlases or parts to merge.")
+    for donor in donors:
+        if what := _difference(donor, donors[0].meta["source"], dictionary):
+            raise InputError(f"{donor.folder} cannot be merged with the others: it was made with another {what}.")
+    found = Donors(donors, dictionary, corpus)
+    missing = [clip.clip_id for i, clip in enumerate(corpus) if found._wanted[i] not in found._where]
+    if missing:
+        raise InputError(
+            f"Together they lack {len(missing)} of the {len(corpus)} clips of corpus {corpus.name!r} "
+            f"(first: {missing[0]!r}); build the part that has them, or choose the corpus they were made from."
+        )
+    if problem := found.problem(corpus):
+        raise InputError(
+            f"The codes of {dictionary.name!r} cannot be merged: {problem}. Dense dictionaries are built in parts of "
+            "one corpus (`otoscope atlas --part 1/4`) and merged over the same."
+        )
+    return found
+
+
+def _difference(donor: Donor, source: str, dictionary: Dictionary) -> str:
+    if donor.meta.get("dictionary", {}).get("fingerprint") != dictionary.fingerprint:
+        return "dictionary"
+    return "" if donor.meta.get("source") == source else "model or kind of source"
+
+
+def _format(folder: Path) -> str:
+    try:
+        read_json(folder / META, format=PART_FORMAT, version=PART_VERSION)
+    except OtoscopeError:
+        return ""
+    return PART_FORMAT

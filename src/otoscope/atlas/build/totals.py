@@ -1,0 +1,115 @@
+"""What is counted of every feature of a dense dictionary, so that nothing is lost by keeping only its strong frames.
+
+All sums are of whole numbers: they come out the same in whatever order clips are counted, on however many machines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.storage.arrays import ArrayFile, write_arrays
+
+BINS_BELOW = 64
+"""Bins of an eighth of an octave each: what is under 1/256 of the floor is counted in the last."""
+COARSE, FINE = 2.0**12, 2.0**44
+"""Sums are kept in units of 1 / COARSE and, what is smaller, of 1 / FINE."""
+_STEP_BITS = 20
+"""A step of 2²⁰ in the bits of a float32 is an eighth of an octave."""
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+class Totals:
+    """Counts over all active (> 0) frames of every feature, kept or not.
+
+    Attributes:
+        active: `[n]` frames in which it is active; `clips`: clips in which it is.
+        sums: `[n, 2]` sum of its values, in units of 1 / COARSE, and the rest in units of 1 / FINE.
+        highest: `[n]` its largest value.
+        below: `[n, BINS_BELOW]` active frames that are not above the feature's floor, bin after bin downwards, each
+            an eighth of an octave wide; the last holds everything below.
+    """
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.active, self.clips, self.sums = arrays["active"], arrays["clips"], arrays["sums"]
+        self.highest, self.below = arrays["highest"], arrays["below"]
+
+    @classmethod
+    def of_none(cls, n_features: int) -> Self:
+        """Counts of no frames."""
+        return cls(
+            {
+                "active": np.zeros(n_features, dtype=np.int64),
+                "clips": np.zeros(n_features, dtype=np.int64),
+                "sums": np.zeros((n_features, 2), dtype=np.int64),
+                "highest": np.zeros(n_features, dtype=np.float32),
+                "below": np.zeros((n_features, BINS_BELOW), dtype=np.uint32),
+            }
+        )
+
+    @classmethod
+    def load(cls, file: ArrayFile) -> Self:
+        """Read what `save` wrote."""
+        return cls({name: file.read(name).copy() for name in ("active", "clips", "sums", "highest", "below")})
+
+    def save(self, path: Path, floors: npt.NDArray[np.float32] | None = None) -> None:
+        """Write a file of arrays, with the floors `[n]` if they are given."""
+        write_arrays(path, vars(self) | ({} if floors is None else {"floors": floors}))
+
+    def add(self, other: Totals) -> None:
+        """Take in the counts of other clips."""
+        self.active += other.active
+        self.clips += other.clips
+        self.sums += other.sums
+        np.maximum(self.highest, other.highest, out=self.highest)
+        self.below += other.below
+
+    def count(
+        self, values: npt.NDArray[np.float32], indices: npt.NDArray[Any], floors: npt.NDArray[np.float32]
+    ) -> None:
+        """Take in the code `[t, k]` of one clip."""
+        _count(values, values.view(np.int32), indices, floors, floors.view(np.int32), *vars(self).values())
+
+    def mean(self) -> npt.NDArray[np.float64]:
+        """`[n]` mean of the active values; 0 where there are none."""
+        total = self.sums[:, 0] / COARSE + self.sums[:, 1] / FINE
+        return np.asarray(total / np.maximum(self.active, 1), dtype=np.float64)
+
+
+def bin_edges(floors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Upper edges `[n, BINS_BELOW + 1]` of the bins below each feature's floor, downwards; the last is 0."""
+    steps = np.arange(BINS_BELOW + 1, dtype=np.int64) << _STEP_BITS
+    bits = np.maximum(floors.view(np.int32)[:, None] - steps, 0).astype(np.int32)
+    edges = bits.view(np.float32)
+    edges[:, -1] = 0
+    return edges
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(values, bits, indices, floors, floor_bits, active, clips, sums, highest, below):  # type: ignore[no-untyped-def]
+    n_frames, k = values.shape
+    last_bin = below.shape[1] - 1
+    seen = np.zeros(len(active), dtype=np.uint8)
+    for t in range(n_frames):
+        for j in range(k):
+            value = values[t, j]
+            if not value > 0:
+                continue
+            i = indices[t, j]
+            active[i] += 1
+            seen[i] = 1
+            scaled = np.float64(value) * COARSE
+            whole = np.int64(scaled)
+            sums[i, 0] += whole
+            sums[i, 1] += np.int64((scaled - whole) * (FINE / COARSE))
+            if value > highest[i]:
+                highest[i] = value
+            if value <= floors[i]:
+                below[i, min((floor_bits[i] - bits[t, j]) >> _STEP_BITS, last_bin)] += 1
+    for i in range(len(active)):
+        clips[i] += seen[i]
