@@ -87,6 +87,15 @@ export function clipUrl(clip, part, params = {}, features = []) {
   return base + features.map((feature) => `&feature=${encodeURIComponent(feature)}`).join("");
 }
 
+/**
+ * Where to get the sound of a stretch of a clip, and at which second of the clip what comes from there begins.
+ * @param {ClipInfo} clip @param {number} start_s @param {number} end_s
+ */
+export const clipSound = (clip, start_s, end_s) => ({
+  url: clipUrl(clip, "audio", { start_s: start_s.toFixed(4), end_s: end_s.toFixed(4) }),
+  begins_s: start_s,
+});
+
 /** @typedef {{ data: any, error: Error | null, loading: boolean }} Loaded */
 
 /** @type {Map<string, any>} */

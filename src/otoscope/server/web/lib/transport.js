@@ -1,6 +1,6 @@
 // One player for the whole app: starting one sound stops the other, with short fades so that nothing clicks.
 import { useEffect, useState } from "./dom.js";
-import { clipUrl } from "./api.js";
+import { clipSound } from "./api.js";
 import { preference } from "./preferences.js";
 
 const FADE_S = 0.005;
@@ -63,9 +63,14 @@ class Transport extends EventTarget {
     this.#offset = Math.min(Math.max(0, from_s - sound.start_s), Math.max(0, sound.end_s - sound.start_s - 0.01));
     this.#become("loading");
     try {
-      const [buffer] = await Promise.all([this.#load(sound), this.context.resume()]);
+      const { url, begins_s } = clipSound(
+        sound.clip,
+        Math.max(0, sound.start_s),
+        Math.min(sound.clip.duration_s, sound.end_s),
+      );
+      const [buffer] = await Promise.all([this.#load(url), this.context.resume()]);
       if (turn !== this.#turn) return;
-      this.#begin(buffer, sound);
+      this.#begin(buffer, begins_s, sound);
       this.#become("playing");
     } catch (error) {
       if (turn !== this.#turn) return;
@@ -74,11 +79,8 @@ class Transport extends EventTarget {
     }
   }
 
-  /** @param {Sound} sound @returns {Promise<AudioBuffer>} */
-  #load(sound) {
-    const start_s = Math.max(0, sound.start_s);
-    const end_s = Math.min(sound.clip.duration_s, sound.end_s);
-    const url = clipUrl(sound.clip, "audio", { start_s: start_s.toFixed(4), end_s: end_s.toFixed(4) });
+  /** @param {string} url @returns {Promise<AudioBuffer>} */
+  #load(url) {
     const kept = this.#buffers.get(url);
     if (kept) return kept;
     const loading = fetch(url).then(async (answer) => {
@@ -93,8 +95,8 @@ class Transport extends EventTarget {
     return loading;
   }
 
-  /** @param {AudioBuffer} buffer @param {Sound} sound */
-  #begin(buffer, sound) {
+  /** @param {AudioBuffer} buffer @param {number} begins_s in seconds of the clip @param {Sound} sound */
+  #begin(buffer, begins_s, sound) {
     const context = this.context;
     const source = new AudioBufferSourceNode(context, { buffer, playbackRate: this.speed });
     const fade = new GainNode(context, { gain: 0 });
@@ -102,15 +104,17 @@ class Transport extends EventTarget {
     let last = /** @type {AudioNode} */ (fade);
     const now = context.currentTime + 0.01;
     const lead = Math.max(0, -sound.start_s - this.#offset);
-    const into = Math.max(0, sound.start_s + this.#offset) - Math.max(0, sound.start_s);
-    const rest = (buffer.duration - into) / this.speed;
+    const from_s = Math.max(0, sound.start_s + this.#offset);
+    const into = Math.max(0, from_s - begins_s);
+    const heard_s = Math.max(0, Math.min(buffer.duration - into, sound.end_s - from_s));
+    const rest = heard_s / this.speed;
     if (sound.loudness) last = this.#follow(last, sound, now, this.speed);
     last.connect(context.destination);
     fade.gain.setValueAtTime(0, now + lead);
     fade.gain.linearRampToValueAtTime(1, now + lead + FADE_S);
     fade.gain.setValueAtTime(1, Math.max(now + lead + FADE_S, now + lead + rest - FADE_S));
     fade.gain.linearRampToValueAtTime(0, Math.max(now + lead + 2 * FADE_S, now + lead + rest));
-    source.start(now + lead, into);
+    source.start(now + lead, into, heard_s);
     source.onended = () => {
       if (this.#source === source) this.#finish();
     };
