@@ -154,8 +154,8 @@ function Item({ note, book, corpus, onRemove }) {
     current.confidence !== null && `${percent(current.confidence)} sure`,
     current.blind && "blind",
   ];
-  if (basis) return html`<li class=${`note ${kind}`}><${Change} note=${note} onSave=${save} onCancel=${() => setBasis(null)} /></li>`;
-  return html`<li class=${`note ${kind}`} data-note=${note.id}>
+  if (basis) return html`<li class=${`note is-${kind}`}><${Change} note=${note} onSave=${save} onCancel=${() => setBasis(null)} /></li>`;
+  return html`<li class=${`note is-${kind}`} data-note=${note.id}>
     <div class="said"><span class="text">${current.text}</span>
       ${
         book.author !== "" &&
@@ -248,8 +248,8 @@ function Composer({ book, moment, field }) {
   const tag = kind === "comment" ? "textarea" : "input";
   return html`<form class="composer" onSubmit=${submit}>
     <div class="kinds" role="radiogroup" aria-label="Kind of note">${WRITABLE.map((each) => html`<label><input type="radio" name=${name} checked=${each === kind} onChange=${() => setKind(each)} /><span>${each}</span></label>`)}</div>
-    <${tag} key=${tag} ref=${field} required maxlength=${LONGEST[kind]} aria-label=${`New ${kind}`} placeholder=${`${HINTS[kind]}${kind === "label" ? " (L)" : ""}`} autocomplete="off"
-      value=${text} onInput=${/** @param {any} e */ (e) => setText(e.target.value)} />
+    <div class="row-form"><${tag} key=${tag} ref=${field} required maxlength=${LONGEST[kind]} aria-label=${`New ${kind}`} placeholder=${`${HINTS[kind]}${kind === "label" ? " (L)" : ""}`} autocomplete="off"
+      value=${text} onInput=${/** @param {any} e */ (e) => setText(e.target.value)} /><button class="primary">Add</button></div>
     <div class="choices">
       ${
         kind === "label" &&
@@ -260,6 +260,5 @@ function Composer({ book, moment, field }) {
         kind !== "tag" &&
         moment &&
         html`<label class="check" title=${`${moment.clip_id} at ${clock(moment.start_s)}`}><input type="checkbox" checked=${attached} onChange=${/** @param {any} e */ (e) => setAttached(e.target.checked)} /> with this example</label>`
-      }
-      <span class="grow" /><button class="primary">Add</button></div></form>`;
+      }</div></form>`;
 }
