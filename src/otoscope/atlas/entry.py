@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -106,13 +107,33 @@ class FeatureEntry:
         return self.atlas.postings[self.feature]
 
     def peaks(self) -> ClipPeaks:
-        """Its peak in every clip where it is active."""
-        return self.atlas.clips.peaks(self.entries)
+        """Its peak in every clip where it is active; of heavy features without reading their entries."""
+        listed = self.atlas.postings.clip_list(self.feature)
+        if listed is None:
+            return self.atlas.clips.peaks(self.entries)
+        bounds = np.append(listed.first.astype(np.int64), self.atlas.postings.count(self.feature))
+        return ClipPeaks(listed.clips.astype(np.int64), listed.frames.astype(np.int64), listed.values, bounds)
 
-    def peak_entries(self) -> Entries:
-        """Its entries that are the peak of their clip."""
-        at = self.peaks().entries
-        return Entries(self.entries.frames[at], self.entries.values[at])
+    def maxima(self) -> npt.NDArray[np.float32]:
+        """`[clips]` its largest value in every clip of the corpus; 0 where it is silent."""
+        peaks = self.peaks()
+        found = np.zeros(len(self.atlas.clips), dtype=np.float32)
+        found[peaks.clips] = peaks.values
+        return found
+
+    def traces(self, clips: Sequence[int]) -> list[npt.NDArray[np.float32]]:
+        """Its value in every frame `[t]` of some clips (by position in the corpus); 0 where it has no entry."""
+        peaks, found = self.peaks(), []
+        for clip in clips:
+            start, stop = self.atlas.clips.span(clip)
+            trace = np.zeros(stop - start, dtype=np.float32)
+            at = int(np.searchsorted(peaks.clips, clip))
+            if at < len(peaks.clips) and peaks.clips[at] == clip:
+                first, last = peaks.bounds[at : at + 2].tolist()
+                entries = self.atlas.postings.run(self.feature, first, last)
+                trace[entries.frames.astype(np.int64) - start] = entries.values
+            found.append(trace)
+        return found
 
     def postings(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return `(clip_index, frame within the clip, value)` of every kept frame, in corpus order.
@@ -140,15 +161,19 @@ class FeatureEntry:
             return near_misses(self.atlas, self.feature, top)
         clips, bands = self.atlas.clips, None
         seed = (int(self.atlas.meta["seed"]), self.feature)
+        moments: Entries | ClipPeaks
         if kind == "top":
-            chosen = choose.strongest(self.entries, clips, top)
+            moments = self.peaks()
+            chosen = choose.strongest(moments, clips, top)
         elif kind == "decile":
-            chosen, bands = choose.of_every_band(self.entries, clips, top, seed)
+            moments = self.entries
+            chosen, bands = choose.of_every_band(moments, clips, top, seed)
         elif kind == "random":
-            chosen = choose.at_random(self.entries, clips, top, seed)
+            moments = self.entries
+            chosen = choose.at_random(moments, clips, top, seed)
         else:
             raise InputError(f"There are no {kind!r} examples; choose one of {', '.join(choose.KINDS)}.")
-        frames, values = self.entries.frames[chosen].astype(np.int64), self.entries.values[chosen]
+        frames, values = moments.frames[chosen].astype(np.int64), moments.values[chosen]
         clip = np.searchsorted(clips.starts, frames, side="right") - 1
         within = frames - clips.starts[clip]
         clock = self.atlas.clock

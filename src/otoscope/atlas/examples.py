@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.moments import Clips
+from otoscope.atlas.moments import ClipPeaks, Clips
 from otoscope.atlas.postings import Entries
 
 KINDS = ("top", "decile", "random", "near_miss")
@@ -20,6 +20,11 @@ N_PER_BAND = 3
 """Frames taken from each tenth of the range: band b holds values from b·10 % to (b + 1)·10 % of the maximum."""
 N_BANDS = 10
 SPEAKER_SHARE = 4
+MAX_PASSED_OVER = 64
+"""Clips of speakers with enough places that are passed over for each place, at most."""
+N_DRAWN = 4096
+"""Of features with more entries, this many are drawn and chosen from."""
+DRAWS_PER_PLACE = 16
 
 Ints = npt.NDArray[np.int64]
 
@@ -39,16 +44,19 @@ class Example:
     decile: int | None = None
 
 
-def strongest(entries: Entries, clips: Clips, n: int) -> Ints:
-    """Entries of the `n` highest clip peaks, highest first; ties go to the earlier clip."""
-    peaks = clips.peaks(entries)
-    order = np.argsort(-peaks.values, kind="stable")
+def strongest(peaks: ClipPeaks, clips: Clips, n: int) -> Ints:
+    """Positions of the `n` highest clip peaks, highest first; ties go to the earlier clip."""
+    most = n + MAX_PASSED_OVER * n + 1
+    order = np.arange(len(peaks.values))
+    if len(order) > most:
+        order = np.flatnonzero(peaks.values >= np.partition(peaks.values, len(order) - most)[len(order) - most])
+    order = order[np.argsort(-peaks.values[order], kind="stable")]
     cap = max(1, -(-n // SPEAKER_SHARE))
     taken: dict[str, int] = {}
     chosen: list[int] = []
     passed_over: list[int] = []
     for at in order.tolist():
-        if len(chosen) == n or len(passed_over) > 64 * n:
+        if len(chosen) == n or len(passed_over) > MAX_PASSED_OVER * n:
             break
         speaker = clips.speakers[int(peaks.clips[at])]
         if speaker and taken.get(speaker, 0) >= cap:
@@ -57,24 +65,18 @@ def strongest(entries: Entries, clips: Clips, n: int) -> Ints:
         taken[speaker] = taken.get(speaker, 0) + 1
         chosen.append(at)
     chosen = sorted(chosen + passed_over[: n - len(chosen)], key=lambda at: (-peaks.values[at], at))
-    return peaks.entries[np.array(chosen, dtype=np.int64)]
+    return np.array(chosen, dtype=np.int64)
 
 
 def of_every_band(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -> tuple[Ints, Ints]:
     """At most `n` entries spread over the tenths of the range, strongest band first, and the band of each."""
     rng = np.random.default_rng(seed)
-    values = entries.values
-    if len(values) == 0:
+    if len(entries.values) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    edges = values.max() * np.arange(N_BANDS + 1, dtype=np.float32) / N_BANDS
-    band = np.clip(np.searchsorted(edges, values, side="left") - 1, 0, N_BANDS - 1)
-    by_band = np.argsort(band, kind="stable")
-    bounds = np.searchsorted(band[by_band], np.arange(N_BANDS + 1))
     found = []
-    for b in range(N_BANDS - 1, -1, -1):
-        members = by_band[bounds[b] : bounds[b + 1]]
+    for b, members in enumerate(_by_band(entries.values, rng)):
         picked = _from_distinct_clips(members, entries, clips, N_PER_BAND, rng)
-        picked = picked[np.argsort(-values[picked], kind="stable")]
+        picked = picked[np.argsort(-entries.values[picked], kind="stable")]
         found += [(turn, -b, int(entry)) for turn, entry in enumerate(picked)]
     kept = sorted(sorted(found)[:n], key=lambda each: (each[1], each[0]))
     return np.array([e for _, _, e in kept], dtype=np.int64), np.array([-b for _, b, _ in kept], dtype=np.int64)
@@ -83,15 +85,43 @@ def of_every_band(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -
 def at_random(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -> Ints:
     """At most `n` entries of different clips, drawn without regard to value, strongest first."""
     rng = np.random.default_rng(seed)
-    picked = _from_distinct_clips(np.arange(len(entries.values)), entries, clips, n, rng)
+    n_entries = len(entries.values)
+    members = np.arange(n_entries) if n_entries <= N_DRAWN else rng.integers(0, n_entries, N_DRAWN)
+    picked = _from_distinct_clips(members, entries, clips, n, rng)
     return picked[np.argsort(-entries.values[picked], kind="stable")]
+
+
+def _by_band(values: npt.NDArray[np.float32], rng: np.random.Generator) -> list[Ints]:
+    """Entries of every band: all of them, or of bands that hold many a random sample."""
+    edges = values.max() * np.arange(N_BANDS + 1, dtype=np.float32) / N_BANDS
+    drawn = np.arange(len(values)) if len(values) <= N_DRAWN else rng.integers(0, len(values), N_DRAWN)
+    found = _split(values, drawn, edges)
+    if len(values) <= N_DRAWN:
+        return found
+    rare = [b for b in range(N_BANDS) if len(found[b]) < DRAWS_PER_PLACE * N_PER_BAND]
+    while rare:  # runs of neighbouring bands by one look at all values each
+        first = last = rare.pop(0)
+        while rare and rare[0] == last + 1:
+            last = rare.pop(0)
+        inside = values > edges[first] if first else values >= 0
+        if last < N_BANDS - 1:
+            inside &= values <= edges[last + 1]
+        found[first : last + 1] = _split(values, np.flatnonzero(inside), edges)[first : last + 1]
+    return found
+
+
+def _split(values: npt.NDArray[np.float32], members: Ints, edges: npt.NDArray[np.float32]) -> list[Ints]:
+    band = np.clip(np.searchsorted(edges, values[members], side="left") - 1, 0, N_BANDS - 1)
+    order = np.argsort(band, kind="stable")
+    bounds = np.searchsorted(band[order], np.arange(N_BANDS + 1))
+    return [members[order[bounds[b] : bounds[b + 1]]] for b in range(N_BANDS)]
 
 
 def _from_distinct_clips(members: Ints, entries: Entries, clips: Clips, n: int, rng: np.random.Generator) -> Ints:
     """Draw entries until `n` are of different clips, or the draws are used up."""
     if len(members) == 0:
         return np.zeros(0, np.int64)
-    drawn = rng.permutation(members)[: 16 * n] if len(members) < 4096 else rng.choice(members, 16 * n)
+    drawn = rng.permutation(members)[: DRAWS_PER_PLACE * n]
     clip = np.searchsorted(clips.starts, entries.frames[drawn], side="right") - 1
     _, first = np.unique(clip, return_index=True)
     return drawn[np.sort(first)[:n]]

@@ -11,7 +11,7 @@ in safetensors files and are mapped into memory; frames are counted from the cor
 - `postings/NNNNN.safetensors`: feature → frames, for a run of features: `indptr [m + 1]`, `frames`, `values` (frames
   ascending within a feature). The same entries as in `codes`, the other way round; either gives the other. Features
   with very many entries (`heavy [h]`) also have a clip list: `clip_indptr [h + 1]`, `clip`, `clip_first` (the first
-  entry in the clip, counted from the feature's first), `peak_entry`, `peak`.
+  entry in the clip, counted from the feature's first), `peak_frame`, `peak`.
 - `features.safetensors`: one column per statistic, `[n, …]`.
 - `labels.safetensors`: `indptr [n + 1]` and one column per figure: the scored (feature, class) pairs, best first.
 - `classes.safetensors`: `label`, `kind` (texts) and one column per figure.

@@ -18,11 +18,15 @@ Ints = npt.NDArray[np.int64]
 
 
 class ClipPeaks(NamedTuple):
-    """The clips in which a feature is active: which, the entry of its peak in each, and the value there."""
+    """The clips in which a feature is active, ascending: frame (of the corpus) and value of the peak in each.
+
+    Those of `clips[i]` are entries `bounds[i]:bounds[i + 1]` of the feature, counted from its first.
+    """
 
     clips: Ints
-    entries: Ints
+    frames: Ints
     values: npt.NDArray[np.float32]
+    bounds: Ints
 
 
 class Clips:
@@ -81,14 +85,17 @@ class Clips:
         """Return the peak of a feature in every clip where it is active; the earliest frame where several tie."""
         frames, values = entries
         if len(frames) == 0:
-            return ClipPeaks(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
+            return ClipPeaks(
+                np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(1, np.int64)
+            )
         clip = self.of(frames)
         first = np.flatnonzero(np.concatenate(([True], clip[1:] != clip[:-1])))
         highest = np.maximum.reduceat(values, first)
-        counts = np.diff(np.append(first, len(frames)))
-        at = np.flatnonzero(values == np.repeat(highest, counts))
+        bounds = np.append(first, len(frames))
+        at = np.flatnonzero(values == np.repeat(highest, np.diff(bounds)))
         segment = np.searchsorted(first, at, side="right") - 1
-        return ClipPeaks(clip[first], at[np.concatenate(([True], segment[1:] != segment[:-1]))], highest)
+        peak = at[np.concatenate(([True], segment[1:] != segment[:-1]))]
+        return ClipPeaks(clip[first], frames[peak].astype(np.int64), highest, bounds)
 
     @cached_property
     def _index(self) -> dict[str, int]:

@@ -8,12 +8,22 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.format import postings_part
+from otoscope.storage.arrays import ArrayFile
 from otoscope.storage.sealed import SealedFolder
 
 
 class Entries(NamedTuple):
     """Frames (ascending, counted from the corpus's first) and values of one feature."""
 
+    frames: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+
+class ClipList(NamedTuple):
+    """Of a heavy feature: clips where it is active, the first entry in each, frame and value of the peak."""
+
+    clips: npt.NDArray[np.uint32]
+    first: npt.NDArray[np.uint32]
     frames: npt.NDArray[np.uint32]
     values: npt.NDArray[np.float32]
 
@@ -28,25 +38,54 @@ class Postings:
 
     def __getitem__(self, feature: int) -> Entries:
         """Return the entries of a feature: views of the file, checked where they lie."""
-        part = int(np.searchsorted(self._firsts, feature, side="right")) - 1
-        file = self._sealed.arrays(postings_part(part))
-        at = feature - int(self._firsts[part])
-        start, stop = file.read("indptr", at, at + 2).tolist()
+        file, start, stop = self._span(feature)
         return Entries(file.read("frames", start, stop), file.read("values", start, stop))
+
+    def count(self, feature: int) -> int:
+        """Return how many entries a feature has."""
+        _, start, stop = self._span(feature)
+        return stop - start
+
+    def run(self, feature: int, first: int, last: int) -> Entries:
+        """Return entries `first:last` of a feature, counted from its first; no others are read."""
+        file, start, stop = self._span(feature)
+        last = min(start + last, stop)
+        return Entries(file.read("frames", start + first, last), file.read("values", start + first, last))
+
+    def clip_list(self, feature: int) -> ClipList | None:
+        """Return the clip list of a feature, if it is heavy enough to have one (see `otoscope.atlas.format`)."""
+        part, at = self._place(feature)
+        file = self._sealed.arrays(postings_part(part))
+        heavy = file.read("heavy")
+        i = int(np.searchsorted(heavy, at))
+        if i == len(heavy) or heavy[i] != at:
+            return None
+        start, stop = file.read("clip_indptr", i, i + 2).tolist()
+        return ClipList(*(file.read(name, start, stop) for name in ("clip", "clip_first", "peak_frame", "peak")))
 
     def counts(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """Return how many entries features `first:last` have."""
         found = [np.zeros(0, dtype=np.int64)]
         while first < last:
-            part = int(np.searchsorted(self._firsts, first, side="right")) - 1
-            start = int(self._firsts[part])
+            part, at = self._place(first)
+            start = first - at
             end = min(last, int(self._firsts[part + 1]) if part + 1 < len(self._firsts) else self.n_features)
-            found.append(
-                np.diff(self._sealed.arrays(postings_part(part)).read("indptr", first - start, end - start + 1))
-            )
+            found.append(np.diff(self._sealed.arrays(postings_part(part)).read("indptr", at, end - start + 1)))
             first = end
         return np.concatenate(found)
 
     def __len__(self) -> int:
         """Number of entries of all features."""
         return int(self._sealed.meta["postings"]["n_entries"])
+
+    def _place(self, feature: int) -> tuple[int, int]:
+        """Part of a feature, and its number there."""
+        part = int(np.searchsorted(self._firsts, feature, side="right")) - 1
+        return part, feature - int(self._firsts[part])
+
+    def _span(self, feature: int) -> tuple[ArrayFile, int, int]:
+        """Where the entries of a feature lie."""
+        part, at = self._place(feature)
+        file = self._sealed.arrays(postings_part(part))
+        start, stop = file.read("indptr", at, at + 2).tolist()
+        return file, start, stop

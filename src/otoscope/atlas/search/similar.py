@@ -124,9 +124,10 @@ def _votes(atlas: Atlas, features: Ints, weights: Floats, step: int) -> tuple[In
         if counts[i] <= room:
             frames, values = atlas.postings[int(features[i])]
         else:
-            frames, values = atlas[int(features[i])].peak_entries()
-            if len(frames) > room and len(keys) > 1:
+            _, at, values, _ = atlas[int(features[i])].peaks()
+            if len(at) > room and len(keys) > 1:
                 continue
+            frames = at.astype(np.uint32)
         room -= len(frames)
         numbers = (frames // np.uint32(step)).astype(np.uint64)
         keys.append(numbers << np.uint64(32) | (values * factors[i]).view(np.uint32))
