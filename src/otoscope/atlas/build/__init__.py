@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from otoscope.atlas.build.building import build_atlas, build_atlases
+from otoscope.atlas.build.merging import build_parts, clips_of_part, merge_atlases
 
-__all__ = ["build_atlas", "build_atlases"]
+__all__ = ["build_atlas", "build_atlases", "build_parts", "clips_of_part", "merge_atlases"]

@@ -115,7 +115,14 @@ def build_atlases(
         for folder in folders:
             locks.enter_context(workplace(folder, wait))
         encodings = [
-            begin(folder, each, corpus, stream.fingerprint, fitting(folder, stream.fingerprint, each, corpus))
+            begin(
+                folder,
+                each,
+                corpus,
+                stream.fingerprint,
+                fitting(folder, stream.fingerprint, each, corpus),
+                whole=corpus,
+            )
             for folder, each in zip(folders, dictionaries, strict=True)
         ]
         encode(stream, encodings, corpus, corpus, progress)
@@ -144,9 +151,12 @@ def workplace(folder: Path, wait: bool) -> Iterator[None]:
         yield
 
 
-def begin(folder: Path, dictionary: Dictionary, corpus: Corpus, source: str, donors: Donors) -> Encoding:
-    """Begin, or go on with, the codes of an atlas beside the folder where it will be."""
-    facts = "\n".join([source, dictionary.fingerprint, corpus.audio_fingerprint, *donors.names])
+def begin(
+    folder: Path, dictionary: Dictionary, clips: Corpus, source: str, donors: Donors, *, whole: Corpus
+) -> Encoding:
+    """Begin, or go on with, the codes of `clips` of the corpus `whole`, beside the folder where they will be."""
+    corpora = [clips.audio_fingerprint, whole.audio_fingerprint]
+    facts = "\n".join([source, dictionary.fingerprint, *corpora, *donors.names])
     key = hashlib.sha256(facts.encode()).hexdigest()
     writer = CodeWriter(_building(folder), key, n_features=dictionary.n_features, dense=dictionary.dense)
     return Encoding(dictionary, writer, donors)
@@ -164,13 +174,19 @@ def finish(
     progress: bool | ProgressReport,
 ) -> None:
     """Index and label what was encoded, seal it, and put it in its place."""
-    new = _building(folder) / "atlas"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
+    new = fresh(folder)
     meta = _index(each, corpus, clock, new, seed, n_shifts, progress)
     write_tables(new)
     seal(new, {**facts, **meta}, format=FORMAT, version=VERSION)
     place(new, folder)
+
+
+def fresh(folder: Path) -> Path:
+    """Return a new folder beside `folder`, for what will be there."""
+    new = _building(folder) / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    return new
 
 
 def place(new: Path, folder: Path) -> None:
@@ -207,6 +223,11 @@ def dictionary_facts(dictionary: Dictionary) -> dict[str, Any]:
         "fingerprint": dictionary.fingerprint,
         "dense": dictionary.dense,
     }
+
+
+def floor_facts(each: Encoding) -> dict[str, Any] | None:
+    """What `meta.json` says about floors; None for sparse dictionaries, which have none."""
+    return {"share": SHARE, "pilot": each.pilot} if each.dictionary.dense else None
 
 
 def _index(
@@ -265,7 +286,7 @@ def _index(
         "first_frame_s": clock.offset_s,
         "seed": seed,
         "n_shifts": n_shifts,
-        "floors": {"share": SHARE, "pilot": each.pilot} if dictionary.dense else None,
+        "floors": floor_facts(each),
         "held_out": held_out,
         "labels": [
             {

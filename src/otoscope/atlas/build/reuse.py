@@ -53,7 +53,8 @@ class Donor:
         """Return a copy of the code and the measures of a clip."""
         start = int(self.first_frame[clip])
         stop = start + int(self.n_frames[clip])
-        code = FrameCode(*(np.array(part) for part in self._codes[start:stop]))
+        found = self._codes[start:stop]
+        code = FrameCode(np.array(found.indptr), np.array(found.features), np.array(found.values))
         measures = np.array(self._codes.measures(start, stop))
         self._n_read += 1
         if self._n_read % _RELEASE_EVERY == 0:
