@@ -122,7 +122,7 @@ function Name({ field }) {
   };
   return html`<form class="row-form" onSubmit=${submit}>
     <input name="author" ref=${field} required maxlength="80" aria-label="Your name" placeholder="Your name, to write notes (L)" autocomplete="name" />
-    <button>Start</button></form>`;
+    <button>Continue</button></form>`;
 }
 
 /** @param {{ book: NoteBook, about: string }} props */
