@@ -64,6 +64,7 @@ class Overview(BaseModel):
     atlases: list[AtlasSummary]
     corpora: list[CorpusSummary]
     labels: list[LabelCount]
+    natures: list[str]
     max_upload_bytes: int
 
 

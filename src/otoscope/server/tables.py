@@ -1,8 +1,9 @@
-"""The feature table: features of some atlases, found and ordered on mapped columns; only shown rows become objects."""
+"""The feature table: what several atlases select, as one list; only the rows that are shown become objects."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from otoscope.atlas.search.facets import Filters, figure
 from otoscope.errors import InputError, nearest
 from otoscope.server.caching import ByteCache
 from otoscope.server.shapes import Facet, FeatureRow
-from otoscope.server.views import feature_row
+from otoscope.server.views import class_counts, feature_row, scored_as
 
 if TYPE_CHECKING:
     from otoscope.atlas import Atlas
 
-FACETS_SHOWN = 24
+FACETS_SHOWN = 40
+SORT_NAMES = ("index", "label")
 Ints = NDArray[np.int64]
 NoteSearch = Callable[[str, str], Sequence[int]]
 """From a text and the name of an atlas to the features whose notes hold the text."""
@@ -42,188 +45,178 @@ class Query:
 
 @dataclass(frozen=True)
 class Selection:
-    """Row numbers of the table in order, the label each was found by where it differs, what to tell the reader, and
-    how many rows there are of every kind, label and nature."""
+    """Rows in order: the number of the atlas, the feature, and the row of its labels by which it was found (−1: none);
+    a note to the reader; and how many features there are of every kind and label."""
 
-    rows: Ints
-    labels: Mapping[int, Mapping[str, Any]]
-    note: str | None
+    atlas: NDArray[np.int64]
+    features: Ints
+    label_rows: Ints
+    note: str | None = None
     facets: Mapping[str, list[Facet]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one atlas selects, with the values to merge by."""
+
+    features: Ints
+    label_rows: Ints
+    keys: NDArray[Any]
+    kinds: Mapping[str, int]
+    labels: Mapping[tuple[str, str], int]
+
+
+NOTHING = np.zeros(0, dtype=np.int64)
 
 
 class FeatureTable:
-    """The features of some atlases, numbered one atlas after another. Immutable; selections are kept, so scrolling
-    costs only its rows."""
+    """The features of some atlases. Immutable; selections are kept, so scrolling costs only its rows."""
 
     def __init__(self, atlases: Mapping[str, Atlas], notes: NoteSearch | None = None) -> None:
         self.atlases = dict(atlases)
         self.names = list(atlases)
-        self.start = np.cumsum([0, *(len(atlas) for atlas in self.atlases.values())])
         self._notes = notes
-        self._columns: dict[str, NDArray[Any]] = {}
-        pairs = {pair: None for atlas in self.atlases.values() for pair in _classes(atlas)}
-        self.classes: list[tuple[str, str]] = list(pairs)
-        self._selections: ByteCache[Selection] = ByteCache(64, lambda _: 1)
-
-    def __len__(self) -> int:
-        return int(self.start[-1])
-
-    def place(self, row: int) -> tuple[str, int]:
-        """Return the atlas and the index of a row."""
-        at = int(np.searchsorted(self.start, row, side="right")) - 1
-        return self.names[at], row - int(self.start[at])
-
-    def row(self, atlas: str, index: int) -> int:
-        """Return the row number of a feature."""
-        return int(self.start[self.names.index(atlas)]) + index
-
-    def column(self, name: str) -> NDArray[Any]:
-        """Return a column of all rows; `label` is a number of `classes`, −1 for none."""
-        if name not in self._columns:
-            parts = [self._part(atlas, name) for atlas in self.atlases.values()]
-            self._columns[name] = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.int8), *parts])
-        return self._columns[name]
-
-    def _part(self, atlas: Atlas, name: str) -> NDArray[Any]:
-        if name != "label":
-            return atlas.column(name)
-        number = {pair: i for i, pair in enumerate(self.classes)}
-        ours = np.array([*(number[pair] for pair in _classes(atlas)), -1], dtype=np.int32)
-        found: NDArray[Any] = ours[atlas.column("label")]
-        return found
+        self._selections: ByteCache[Selection] = ByteCache(
+            128 * 2**20, lambda s: s.atlas.nbytes + s.features.nbytes + s.label_rows.nbytes + 1024
+        )
 
     def select(self, query: Query) -> Selection:
-        """Return the rows that `query` asks for, in order.
+        """Return the features that `query` asks for, in order.
 
         Raises:
             InputError: there is no such column to sort by.
         """
-        noted = tuple(self._noted(query.q.strip()))
-        return self._selections.get((query, noted), lambda: self._select(query, noted))
-
-    def _select(self, query: Query, noted: Sequence[int]) -> Selection:
-        if not len(self):
-            return Selection(np.zeros(0, np.int64), {}, None)
-        found, labels, note = self._search(query, noted)
-        f1, label = self.column("f1"), self.column("label")
-        if labels:
-            f1, label = f1.copy(), label.copy()
-            number = {pair: i for i, pair in enumerate(self.classes)}
-            for row, matched in labels.items():
-                f1[row], label[row] = matched["f1"], number[matched["label"], matched["label_kind"]]
-        found = found[self._kept(found, query, f1)]
-        kind_of = np.array([*self._kind_numbers(), -1])[label[found]]
-        kinds = sorted({kind for _, kind in self.classes})
-        wanted = np.ones(len(found), dtype=bool) if query.kind is None else kind_of == self._kind(kinds, query.kind)
-        if query.label is not None:
-            named = [i for i, (name, _) in enumerate(self.classes) if name == query.label]
-            wanted &= np.isin(label[found], named)
-        facets = {
-            "kind": _counted(kind_of, [(kind, None) for kind in kinds]),
-            "label": _counted(label[found[wanted]], self.classes),
-        }
-        rows = found[wanted]
-        return Selection(rows[self._order(rows, query, f1, label)], labels, note, facets)
-
-    def _kept(self, found: Ints, query: Query, f1: NDArray[Any]) -> NDArray[np.bool_]:
-        keep = np.ones(len(found), dtype=bool)
-        if query.min_density > 0 or query.max_density < 1:
-            density = self.column("density")[found]
-            keep &= (density >= query.min_density) & (density <= query.max_density)
-        if query.min_f1 > 0:
-            keep &= f1[found] >= query.min_f1
-        if not query.dead:
-            keep &= ~self.column("dead")[found].astype(bool)
-        return keep
-
-    def _kind_numbers(self) -> list[int]:
-        kinds = sorted({kind for _, kind in self.classes})
-        return [kinds.index(kind) for _, kind in self.classes]
-
-    @staticmethod
-    def _kind(kinds: Sequence[str], kind: str) -> int:
-        return kinds.index(kind) if kind in kinds else -2
-
-    def _order(self, rows: Ints, query: Query, f1: NDArray[Any], label: NDArray[Any]) -> NDArray[np.intp]:
-        """Return the order of `rows`; missing values go last either way, ties keep the order of the atlas."""
-        if query.sort == "label":
-            names = [name.casefold() for name, _ in self.classes]
-            place = np.empty(len(names) + 1)
-            place[:-1] = np.unique(names, return_inverse=True)[1] if names else []
-            place[-1] = np.nan
-            values = place[label[rows]]
-        elif query.sort == "index":
-            values = (rows - self.start[np.searchsorted(self.start, rows, side="right") - 1]).astype(np.float64)
-        elif query.sort == "f1":
-            values = f1[rows]
-        else:
-            values = self._sortable(query.sort)[rows].astype(np.float64)
-        ranked = -values if query.descending else values
-        return np.argsort(np.where(np.isnan(ranked), np.inf, ranked), kind="stable")
-
-    def _sortable(self, name: str) -> NDArray[Any]:
-        shared = set.intersection(*(set(atlas.columns) for atlas in self.atlases.values()))
-        if name not in shared:
-            raise InputError(f"There is no column {name!r} to sort by{nearest(name, [*shared, 'index']) or '.'}")
-        return self.column(name)
-
-    def _search(self, query: Query, noted: Sequence[int]) -> tuple[Ints, dict[int, dict[str, Any]], str | None]:
-        """Return matching rows, the label each was found by, and a note."""
         q = query.q.strip()
-        everything = np.arange(len(self), dtype=np.int64)
-        if not q:
-            return everything, {}, None
+        noted = {name: tuple(self._notes(q, name)) if self._notes and q else () for name in self.names}
+        return self._selections.get((query, tuple(noted.values())), lambda: self._select(query, q, noted))
+
+    def _select(self, query: Query, q: str, noted: Mapping[str, Sequence[int]]) -> Selection:
+        if not self.names:
+            return Selection(NOTHING, NOTHING, NOTHING)
+        self._require_sortable(query.sort)
         address = re.fullmatch(r"(?:(.+):)?(\d{1,9})", q)
         if address is not None:
             index = int(address[2])
-            places = [name for name in self.names if address[1] in (None, name) and index < len(self.atlases[name])]
-            return np.array([self.row(name, index) for name in places], np.int64), {}, f"Features number {index}."
-        told = f"{len(noted)} by people's notes" if noted else None
+            wanted = {name: [index] for name in self.names if address[1] in (None, name)}
+            parts = [self._by_index(query, name, wanted.get(name, ())) for name in self.names]
+            return self._merged(query, parts, f"Features number {index}.")
+        if not q:
+            return self._merged(query, [self._found(query, name, {}) for name in self.names], None)
+        told = sum(len(features) for features in noted.values())
+        also = f"{told} by people's notes." if told else None
         try:
-            rows, labels = self._scored_for(label=q, kind=query.kind)
+            return self._merged(query, self._scored(query, {"label": q}, noted), also)
         except InputError as refusal:
-            rows, labels = self._scored_for(text=q.strip("/"), kind=query.kind)
-            told = f"Sounds whose name contains {q!r}." if len(rows) else told or str(refusal)
-        return np.union1d(rows, np.array(noted, dtype=np.int64)).astype(np.int64) if noted else rows, labels, told
+            parts = self._scored(query, {"text": q.strip("/")}, noted)
+            n = sum(len(part.features) for part in parts)
+            note = also if n and n == told else f"Sounds whose name contains {q!r}." if n else str(refusal)
+            return self._merged(query, parts, note)
 
-    def _noted(self, text: str) -> list[int]:
-        if self._notes is None or not text or text.isdecimal():
-            return []
-        return [self.row(name, feature) for name in self.names for feature in self._notes(text, name)]
+    def _require_sortable(self, name: str) -> None:
+        shared = set.intersection(*(set(atlas.columns) for atlas in self.atlases.values())) | set(SORT_NAMES)
+        if name not in shared:
+            raise InputError(f"There is no column {name!r} to sort by{nearest(name, sorted(shared)) or '.'}")
 
-    def _scored_for(
-        self, *, kind: str | None, label: str | None = None, text: str | None = None
-    ) -> tuple[Ints, dict[int, dict[str, Any]]]:
-        """Return the rows scored for a class, with their scores for it; refused if no atlas knows the class."""
-        labels: dict[int, dict[str, Any]] = {}
-        refusals = []
-        for name, atlas in self.atlases.items():
+    def _by_index(self, query: Query, name: str, features: Sequence[int]) -> _Part:
+        inside = [feature for feature in features if feature < len(self.atlases[name])]
+        return self._found(query, name, {"among": np.array(inside, dtype=np.int64)})
+
+    def _scored(self, query: Query, by: Mapping[str, str], noted: Mapping[str, Sequence[int]]) -> list[_Part]:
+        """Select the features scored for a class, and those of people's notes; refused if no atlas knows the class."""
+        parts, refusals = [], []
+        for name in self.names:
+            more = np.array(noted[name], dtype=np.int64)
             try:
-                frame = atlas.find(label=label, text=text, kind=kind, limit=None)
+                part = self._found(query, name, dict(by))
             except InputError as error:
                 refusals.append(error)
-                continue
-            scores = frame[["label", "label_kind", "f1", "f1_low", "f1_high", "ap"]].to_dict("records")
-            labels |= {self.row(name, i): record for i, record in zip(frame.index.tolist(), scores, strict=True)}
-        if label is not None and refusals and len(refusals) == len(self.atlases):
+                part = self._found(query, name, {"among": NOTHING})
+            new = np.setdiff1d(more, part.features)
+            parts.append(_joined(part, self._found(query, name, {"among": new})) if len(new) else part)
+        if "label" in by and len(refusals) == len(parts):
             raise refusals[0]
-        return np.fromiter(sorted(labels), np.int64, len(labels)), labels
+        return parts
 
-    def view(self, rows: Sequence[int], labels: Mapping[int, Mapping[str, Any]] | None = None) -> list[FeatureRow]:
-        """Return rows as the API says them; `labels` replaces the label (and its scores) of some."""
-        found = []
-        for row in rows:
-            name, index = self.place(row)
-            found.append(feature_row(self.atlases[name], name, index, (labels or {}).get(row)))
+    def _found(self, query: Query, name: str, more: dict[str, Any]) -> _Part:
+        """Select the features of one atlas."""
+        atlas = self.atlases[name]
+        ranges: dict[str, tuple[float | None, float | None]] = {}
+        if query.min_f1 > 0:
+            ranges["f1"] = (query.min_f1, None)
+        if query.min_density > 0 or query.max_density < 1:
+            ranges["density"] = (query.min_density, query.max_density)
+        if query.label is not None:
+            named = np.flatnonzero([label == query.label for label in atlas.classes.labels])
+            among = np.flatnonzero(np.isin(atlas.column("label"), named))
+            more = {**more, "among": among if "among" not in more else np.intersect1d(among, more["among"])}
+        kind = query.kind if query.kind in atlas.classes.kinds else None
+        if query.kind is not None and kind is None:
+            more = {"among": NOTHING}
+        filters = Filters(kind=kind, ranges=ranges, dead=query.dead, **more)
+        found = atlas.select(filters, "feature", descending=False, limit=None)
+        return _Part(
+            found.features,
+            found.label_rows,
+            self._keys(atlas, query.sort, found.features, found.label_rows),
+            found.facets["kind"],
+            class_counts(atlas, found.features),
+        )
+
+    @staticmethod
+    def _keys(atlas: Atlas, sort: str, features: Ints, rows: Ints) -> NDArray[Any]:
+        if sort == "index":
+            return features.astype(np.float64)
+        values = figure(atlas, sort, features, rows)
+        if sort != "label":
+            return values.astype(np.float64)
+        names = np.array([*(label.casefold() for label in atlas.classes.labels), ""])
+        found: NDArray[Any] = names[values]
         return found
 
+    def _merged(self, query: Query, parts: Sequence[_Part], note: str | None) -> Selection:
+        """Put what all atlases selected in one order; missing values go last, ties keep the order of the atlases."""
+        keys = np.concatenate([part.keys for part in parts])
+        if query.sort == "label":
+            names, number = np.unique(keys, return_inverse=True)
+            keys = np.where(names[number] == "", np.nan, number.astype(np.float64)) if len(keys) else np.zeros(0)
+        ranked = -keys if query.descending else keys
+        order = np.argsort(np.where(np.isnan(ranked), np.inf, ranked), kind="stable")
+        kinds: Counter[str] = Counter()
+        labels: Counter[tuple[str, str]] = Counter()
+        for part in parts:
+            kinds.update(part.kinds)
+            labels.update(part.labels)
+        return Selection(
+            np.repeat(np.arange(len(parts)), [len(part.features) for part in parts])[order],
+            np.concatenate([part.features for part in parts])[order],
+            np.concatenate([part.label_rows for part in parts])[order],
+            note,
+            {
+                "kind": [Facet(value=kind, kind=None, count=n) for kind, n in kinds.most_common()],
+                "label": [
+                    Facet(value=label, kind=kind, count=n) for (label, kind), n in labels.most_common(FACETS_SHOWN)
+                ],
+            },
+        )
 
-def _classes(atlas: Atlas) -> list[tuple[str, str]]:
-    return list(zip(atlas.classes.labels, atlas.classes.kinds, strict=True))
+    def view(self, selection: Selection, rows: Sequence[int] | slice) -> list[FeatureRow]:
+        """Return some rows of a selection as the API says them."""
+        views = []
+        for at in np.arange(len(selection))[rows].tolist():
+            name = self.names[int(selection.atlas[at])]
+            atlas, row = self.atlases[name], int(selection.label_rows[at])
+            views.append(feature_row(atlas, name, int(selection.features[at]), scored_as(atlas, row)))
+        return views
 
 
-def _counted(numbers: NDArray[Any], names: Sequence[tuple[str, str | None]]) -> list[Facet]:
-    """Return how many rows have each name, most frequent first; −1 counts nowhere."""
-    counts = np.bincount(numbers[numbers >= 0], minlength=len(names))
-    best = np.argsort(-counts, kind="stable")[:FACETS_SHOWN]
-    return [Facet(value=names[i][0], kind=names[i][1], count=int(counts[i])) for i in best.tolist() if counts[i]]
+def _joined(one: _Part, other: _Part) -> _Part:
+    return _Part(
+        np.concatenate([one.features, other.features]),
+        np.concatenate([one.label_rows, other.label_rows]),
+        np.concatenate([one.keys, other.keys]),
+        Counter(one.kinds) + Counter(other.kinds),
+        Counter(one.labels) + Counter(other.labels),
+    )

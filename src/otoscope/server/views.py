@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otoscope.atlas import Atlas
-from otoscope.atlas.format import FEATURES
+from otoscope.atlas.format import FEATURES, LABELS
 from otoscope.server.shapes import FeatureName, FeatureRow
 
 FIGURES = ("f1", "f1_low", "f1_high", "ap")
@@ -72,3 +72,20 @@ def mini(counts: NDArray[Any]) -> list[int]:
     heights = np.log1p(counts.astype(np.float64))
     top = heights.max(initial=0.0)
     return [] if top == 0 else (heights / top * 100).round().astype(int).tolist()
+
+
+def class_counts(atlas: Atlas, features: NDArray[np.int64]) -> dict[tuple[str, str], int]:
+    """Return how many of some features are named after each class, `(label, kind)`."""
+    named = atlas.column("label")
+    named = named if len(features) == len(named) else named[features]
+    counts = np.bincount(named[named >= 0], minlength=len(atlas.classes))
+    return {atlas.classes[i]: int(counts[i]) for i in np.flatnonzero(counts).tolist()}
+
+
+def scored_as(atlas: Atlas, row: int) -> dict[str, Any] | None:
+    """Return label, kind and figures of one row of `labels.safetensors`; None for no row (−1)."""
+    if row < 0:
+        return None
+    file = atlas.sealed.arrays(LABELS)
+    label, kind = atlas.classes[int(file.read("class", row, row + 1)[0])]
+    return {"label": label, "label_kind": kind, **{name: file.read(name, row, row + 1)[0].item() for name in FIGURES}}

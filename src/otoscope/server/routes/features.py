@@ -65,11 +65,10 @@ def features(
     table = _table(state, atlas)
     query = TableQuery(q, label, kind, nature, min_f1, min_density, max_density, dead, sort, order == "desc")
     selection = table.select(query)
-    rows = selection.rows[offset : offset + limit].tolist()
     return FeaturePage(
-        total=len(selection.rows),
+        total=len(selection),
         offset=offset,
-        rows=table.view(rows, selection.labels),
+        rows=table.view(selection, slice(offset, offset + limit)),
         note=selection.note,
         facets=dict(selection.facets),
     )
@@ -86,13 +85,14 @@ def random_features(
     """Some features that detect a sound well, at most one per sound; fewer conditions if there are not enough."""
     state: State = request.app.state.otoscope
     table = _table(state, atlas)
-    rows = table.select(TableQuery(min_f1=min_f1)).rows
-    rows = rows if len(rows) else table.select(TableQuery()).rows[:200]
-    chosen: dict[int, int] = {}
-    label = table.column("label") if len(table) else np.zeros(0)
-    for at in random.Random(seed).sample(range(len(rows)), min(len(rows), 40 * n)):
-        chosen.setdefault(int(label[rows[at]]), int(rows[at]))
-    return table.view(list(chosen.values())[:n])
+    found = table.select(TableQuery(min_f1=min_f1))
+    if not len(found):
+        found = table.select(TableQuery())
+    chosen: dict[tuple[str | None, str | None], FeatureRow] = {}
+    for at in random.Random(seed).sample(range(len(found)), min(len(found), 8 * n)):
+        [row] = table.view(found, [at])
+        chosen.setdefault((row.label_kind, row.label), row)
+    return list(chosen.values())[:n]
 
 
 @router.get("/atlases/{atlas}/features/{index}")

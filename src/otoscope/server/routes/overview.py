@@ -23,6 +23,7 @@ def workspace(request: Request) -> Overview:
         atlases=[_atlas(state, name) for name in state.workspace.names("atlases")],
         corpora=[_corpus(state, name) for name in state.workspace.names("corpora")],
         labels=_labels(state),
+        natures=[],
         max_upload_bytes=MAX_UPLOAD_BYTES,
     )
 

@@ -14,6 +14,8 @@ import { EditPage } from "./pages/edit.js";
 import { FeaturePage } from "./pages/feature.js";
 import { FeaturesPage } from "./pages/features.js";
 import { HomePage } from "./pages/home.js";
+import { MomentsPage } from "./pages/moments.js";
+import { SoundPage } from "./pages/sound.js";
 
 /** @type {[RegExp, (found: string[]) => { page: unknown, title: string, props?: object }][]} */
 const PAGES = [
@@ -23,6 +25,8 @@ const PAGES = [
     /^\/feature\/(.+):(\d+)\/?$/,
     ([, atlas, index]) => ({ page: FeaturePage, title: `${atlas}:${index}`, props: { atlas, index: Number(index) } }),
   ],
+  [/^\/sound\/?$/, () => ({ page: SoundPage, title: "By sound" })],
+  [/^\/moments\/?$/, () => ({ page: MomentsPage, title: "Moments" })],
   [/^\/clips\/?$/, () => ({ page: ClipsPage, title: "Clips" })],
   [/^\/clip\/(.+)$/, ([, id]) => ({ page: ClipPage, title: id, props: { id } })],
   [/^\/edit\/?$/, () => ({ page: EditPage, title: "Edit" })],
@@ -80,6 +84,8 @@ function Header({ onHelp, path }) {
     <a class="brand" href="/" aria-label="Otoscope, home"><img src="/web/favicon.svg" alt="" width="26" height="26" /><span>Otoscope</span></a>
     <nav aria-label="Pages">
       <a href="/features" aria-current=${current("/feature")}>Features</a>
+      <a href="/sound" aria-current=${current("/sound")}>By sound</a>
+      <a href="/moments" aria-current=${current("/moments")}>Moments</a>
       <a href="/clips" aria-current=${current("/clip")}>Clips</a>
       <a href="/edit" aria-current=${current("/edit")}>Edit</a>
     </nav>

@@ -12,16 +12,20 @@ interface CorpusSummary { name: string; n_clips: number; duration_s: number; n_s
 interface LabelCount { label: string; kind: string; n_features: number; best_f1: number | null }
 interface Overview {
   workspace: string; version: string; model: ModelInfo; atlases: AtlasSummary[]; corpora: CorpusSummary[];
-  labels: LabelCount[]; max_upload_bytes: number;
+  labels: LabelCount[]; natures: string[]; max_upload_bytes: number;
 }
 interface FeatureRow {
   atlas: string; index: number; unit: string; label: string | null; label_kind: string | null;
   f1: number | null; f1_low: number | null; f1_high: number | null; ap: number | null;
   density: number; max: number; dead: boolean; histogram: number[];
+  sentence: string | null; nature: string | null;
 }
-interface FeaturePage { total: number; offset: number; rows: FeatureRow[]; note: string | null }
+interface Facet { value: string; kind: string | null; count: number }
+interface FeaturePage {
+  total: number; offset: number; rows: FeatureRow[]; note: string | null; facets: Record<string, Facet[]>;
+}
 interface LabelScore {
-  label: string; kind: string; f1: number | null; f1_low: number | null; f1_high: number | null;
+  label: string; kind: string; low: number | null; high: number | null; f1: number | null; f1_low: number | null; f1_high: number | null;
   ap: number | null; auroc: number | null; chance: number | null; p_value: number | null;
   precision: number | null; recall: number | null;
 }
@@ -31,13 +35,30 @@ interface ClipInfo {
   language: string | null; attributes: Record<string, string>; tiers: Record<string, Interval[]>;
 }
 interface ExampleInfo { clip: ClipInfo; time_s: number; value: number; decile: number | null }
+interface FeatureName { atlas: string; index: number; unit: string; label: string | null; label_kind: string | null }
+interface Related { feature: FeatureName; value: number; share: number | null }
+interface Acoustic { name: string; r: number; low: number | null; high: number | null }
+interface HistogramInfo { edges: number[]; counts: number[] }
+interface Stack { label: string | null; kind: string | null; counts: number[] }
 interface FeatureInfo {
   row: FeatureRow; site: string; kind: string; corpus: string; n_frames: number; n_features: number;
   mean: number | null; opposite: number | null; previous: number | null; next: number | null;
-  labels: LabelScore[]; histogram: { edges: number[]; counts: number[] }; examples: Record<string, ExampleInfo[]>;
+  labels: LabelScore[]; bands: LabelScore[]; histogram: HistogramInfo; opposite_histogram: HistogramInfo | null;
+  stacks: Stack[]; profile: number[]; neighbours: Related[]; cofiring: Related[]; acoustics: Acoustic[]; examples: Record<string, ExampleInfo[]>;
 }
 interface ClipPage { total: number; offset: number; clips: ClipInfo[] }
-interface PeakInfo { feature: FeatureRow; value: number; share: number; time_s: number }
+interface RegionFeature {
+  feature: FeatureRow; frames: number; share: number; density: number; lift: number; above: number; score: number;
+  q_value: number; max: number; peak_time_s: number;
+}
+interface RegionInfo { atlas: string; start_s: number; end_s: number; n_frames: number; features: RegionFeature[] }
+interface MomentInfo {
+  clip: ClipInfo; start_s: number; end_s: number; time_s: number; value: number | null; similarity: number | null;
+  shared: FeatureName[];
+}
+interface MomentPage {
+  n_frames: number; n_clips: number; n_moments: number; complete_from: number; offset: number; moments: MomentInfo[];
+}
 interface TokenInfo { id: number; text: string; log_prob: number }
 interface TranscriptInfo {
   text: string; language: string | null; tokens: TokenInfo[]; avg_log_prob: number | null; no_speech_prob: number | null;

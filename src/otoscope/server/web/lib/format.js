@@ -35,6 +35,20 @@ export function clock(seconds) {
   return `${Math.floor(s / 60)}:${(s % 60).toFixed(2).padStart(5, "0")}`;
 }
 
+/** @param {number} lift how many times as often as elsewhere */
+export const times = (lift) => `${lift >= 10 ? count(Math.round(lift)) : decimal(lift, 1)}×`;
+
+/** Read "1.2-1.5". @param {string | null} text @returns {[number, number] | null} */
+export function parseSpan(text) {
+  const match = /^([\d.]+)-([\d.]+)$/.exec(text ?? "");
+  if (!match) return null;
+  const [from, to] = [Number(match[1]), Number(match[2])];
+  return Number.isFinite(from) && Number.isFinite(to) && from < to ? [from, to] : null;
+}
+
+/** @param {[number, number] | null} span */
+export const spanText = (span) => (span ? `${span[0].toFixed(2)}-${span[1].toFixed(2)}` : null);
+
 /** @param {{ atlas: string, index: number }} row */
 export const featureAddress = (row) => `${row.atlas}:${row.index}`;
 

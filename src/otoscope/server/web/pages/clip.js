@@ -1,22 +1,20 @@
 // One clip: what it sounds like, what the model writes, which features fire when.
 import { html, useEffect, useState } from "../lib/dom.js";
 import { clipUrl, useJson } from "../lib/api.js";
-import { clipHref, clock, decimal, duration, featureAddress, featureHref, percent, strength } from "../lib/format.js";
+import { clipHref, clock, decimal, duration, parseSpan, percent, spanText } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { address, navigate, setParams, usePlace } from "../lib/router.js";
 import { transport } from "../lib/transport.js";
 import { AudioInput } from "../parts/audio-input.js";
-import { Chip, Problem } from "../parts/feature-bits.js";
+import { Problem } from "../parts/feature-bits.js";
 import { Icon } from "../parts/icons.js";
-import { Lane, laneOf } from "../parts/lane.js";
-import { useGrid } from "../parts/mel.js";
 import { PlayButton } from "../parts/play-button.js";
-import { Cursor, Strip, StripTable } from "../parts/strip.js";
+import { RegionLanes, ofAtlases } from "../parts/region.js";
+import { Strip, StripTable } from "../parts/strip.js";
 import { Tokens } from "../parts/tokens.js";
 
 const MAX_VIEW_S = 30;
 const MIN_VIEW_S = 0.2;
-const N_TOP = 10;
 
 /** @param {{ id: string }} props */
 export function ClipPage({ id }) {
@@ -30,25 +28,13 @@ export function ClipPage({ id }) {
   return html`<${Shown} clip=${clip} params=${params} />`;
 }
 
-/** Read "1.2-1.5". @param {string | null} text @returns {[number, number] | null} */
-export function parseSpan(text) {
-  const match = /^([\d.]+)-([\d.]+)$/.exec(text ?? "");
-  if (!match) return null;
-  const [from, to] = [Number(match[1]), Number(match[2])];
-  return Number.isFinite(from) && Number.isFinite(to) && from < to ? [from, to] : null;
-}
-
-/** @param {[number, number] | null} span */
-export const spanText = (span) => (span ? `${span[0].toFixed(2)}-${span[1].toFixed(2)}` : null);
-
 /** @param {{ clip: ClipInfo, params: URLSearchParams }} props */
 function Shown({ clip, params }) {
   const overview = /** @type {Overview | null} */ (useJson("/api/workspace").data);
   const whole = /** @type {[number, number]} */ ([0, Math.min(clip.duration_s, MAX_VIEW_S)]);
   const view = parseSpan(params.get("view")) ?? whole;
   const selection = parseSpan(params.get("t"));
-  const sparse = overview?.atlases.find(({ kind }) => kind !== "neurons") ?? overview?.atlases[0];
-  const atlas = params.get("atlas") ?? sparse?.name ?? null;
+  const atlas = ofAtlases(overview, params.get("atlas"));
   const pinned = (params.get("f") ?? "").split(",").filter(Boolean);
   const sound = {
     key: `clip ${clip.id}`,
@@ -98,6 +84,7 @@ function Shown({ clip, params }) {
         <button class="icon" onClick=${() => look(view[0] + move, view[1] + move)} disabled=${view[1] >= clip.duration_s - 0.01} aria-label="Later" title="Later">
           <${Icon} name="right" /></button>
         ${selection && html`<button onClick=${() => look(selection[0], selection[1])}>Zoom to selection</button>`}
+        <a class="button" href=${address("/sound", { clip: clip.id, corpus: clip.corpus, t: spanText(selection), atlas: params.get("atlas") })}><${Icon} name="ear" /> Find similar</a>
         <a class="button" href=${clipUrl(clip, "audio")} download=${`${clip.id}.wav`}><${Icon} name="down" /> WAV</a>
         <a class="button primary" href=${address("/edit", { clip: clip.id, corpus: clip.corpus })}><${Icon} name="edit" /> Edit</a>
       </div>
@@ -111,7 +98,7 @@ function Shown({ clip, params }) {
         <span>${selection ? `selected ${clock(selection[0])} – ${clock(selection[1])}` : "click to play from there, drag to select"}</span>
         <button class="link" aria-expanded=${table} onClick=${() => setTable(!table)}>read as table</button></p>
       ${table && html`<${StripTable} clip=${clip} start_s=${view[0]} end_s=${view[1]} lane=${null} />`}
-      <${Strongest} clip=${clip} atlas=${atlas} atlases=${overview?.atlases ?? []} pinned=${pinned} view=${view} />
+      <${RegionLanes} clip=${clip} atlas=${atlas} overview=${overview} pinned=${pinned} view=${view} span=${selection} />
     </section>
     <section class="again">
       <${AudioInput} hint="Another recording" onClip=${/** @param {ClipInfo} made */ (made) => navigate(clipHref(made))} />
@@ -131,46 +118,4 @@ function Written({ clip }) {
       <p class="quiet">${transcript.language ? `language ${transcript.language} · ` : ""}${transcript.avg_log_prob === null ? "" : `mean log p ${decimal(transcript.avg_log_prob, 3)} per token · `}no-speech probability ${percent(transcript.no_speech_prob ?? 0)}
         ${clip.text && ` · said: “${clip.text}”`}</p>`
     }</section>`;
-}
-
-/** @param {{ clip: ClipInfo, atlas: string | null, atlases: AtlasSummary[], pinned: string[], view: [number, number] }} props */
-function Strongest({ clip, atlas, atlases, pinned, view }) {
-  const { data, error } = useJson(atlas ? clipUrl(clip, "top", { atlas, limit: N_TOP }) : null);
-  const peaks = /** @type {PeakInfo[] | null} */ (data);
-  if (!atlases.length)
-    return html`<p class="quiet">No atlas yet, so no features to show; <code>otoscope demo</code> builds two.</p>`;
-  const shown = [
-    ...pinned.map((feature) => ({ feature, peak: /** @type {PeakInfo | undefined} */ (undefined) })),
-    ...(peaks ?? [])
-      .map((peak) => ({ feature: featureAddress(peak.feature), peak }))
-      .filter(({ feature }) => !pinned.includes(feature)),
-  ];
-  return html`<div class="strongest"><div class="heading"><h2>Strongest features</h2>
-      <label>of <select value=${atlas} onChange=${/** @param {any} e */ (e) => setParams({ atlas: e.target.value })}>${atlases.map(({ name, site }) => html`<option value=${name} selected=${name === atlas}>${name} · ${site}</option>`)}</select>
-        </label></div>
-    <${Problem} error=${error} />
-    ${!peaks && !error && html`<p class="quiet" role="status">Looking…</p>`}
-    ${shown.map(({ feature, peak }) => html`<${FeatureLane} key=${feature} clip=${clip} feature=${feature} peak=${peak} view=${view} />`)}
-  </div>`;
-}
-
-/** @param {{ clip: ClipInfo, feature: string, peak?: PeakInfo, view: [number, number] }} props */
-function FeatureLane({ clip, feature, peak, view: [start_s, end_s] }) {
-  const { value: lane, error } = useGrid(
-    clipUrl(clip, "lane", { start_s: start_s.toFixed(2), end_s: end_s.toFixed(2) }, [feature]),
-    (grid) => laneOf(grid, 0),
-  );
-  const [, atlas, index] = /** @type {RegExpExecArray} */ (/^(.*):(\d+)$/.exec(feature) ?? ["", feature, "0"]);
-  const highest = lane ? lane.values.reduce((most, value) => Math.max(most, value), 0) : 0;
-  return html`<div class="gutter-row lane-row">
-    <a class="gutter" href=${featureHref({ atlas, index: Number(index) })}>${peak ? html`<${Chip} label=${peak.feature.label} kind=${peak.feature.label_kind} />` : html`<span class="chip pinned">pinned</span>`}
-      <span class="quiet">${atlas}:${peak?.feature.unit ?? index}</span></a>
-    <div class="lane-box">${
-      error
-        ? html`<${Problem} error=${error} />`
-        : html`<${Lane} lane=${lane} top=${peak ? peak.value / peak.share : highest || 1} start_s=${start_s} end_s=${end_s} height=${22} look="heat"
-        label=${`activation of ${feature}, highest ${strength(highest)}`} />`
-    }
-      <${Cursor} id=${`clip ${clip.id}`} start_s=${start_s} end_s=${end_s} /></div>
-  </div>`;
 }

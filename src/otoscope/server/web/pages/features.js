@@ -1,7 +1,7 @@
 // Features: a table of any length; only the rows on screen exist.
 import { html, useEffect, useMemo, useRef, useState } from "../lib/dom.js";
 import { getJson, useJson } from "../lib/api.js";
-import { count, decimal, featureAddress, featureHref, percent, strength } from "../lib/format.js";
+import { count, decimal, featureAddress, featureHref, labelText, percent, strength } from "../lib/format.js";
 import { useKeys } from "../lib/keys.js";
 import { address, navigate, setParams, usePlace } from "../lib/router.js";
 import { Chip, F1Bar, MiniHistogram, Problem } from "../parts/feature-bits.js";
@@ -15,6 +15,7 @@ const MAX_ROWS = 750_000;
 const COLUMNS = [
   ["index", "Feature", "c-feature", "number within its atlas"],
   ["label", "Detects", "c-label", "the sound it detects best, on held-out voices"],
+  ["", "In words", "c-sentence", "what the atlas says of it"],
   ["f1", "F1", "c-f1", "F1 of detecting that sound, with its 95 % interval"],
   ["ap", "AP", "c-ap", "average precision"],
   ["density", "Density", "c-density", "share of all frames in which it fires"],
@@ -23,7 +24,7 @@ const COLUMNS = [
 ];
 
 /** Parameters of the address that the table's query is made of. */
-const QUERY = ["q", "atlas", "kind", "min_f1", "min_density", "max_density", "dead", "sort", "order"];
+const QUERY = ["q", "atlas", "label", "kind", "nature", "min_f1", "min_density", "max_density", "dead", "sort", "order"];
 
 export function FeaturesPage() {
   const { params } = usePlace();
@@ -58,6 +59,7 @@ function Filters({ params, overview }) {
   };
   useKeys({ r: () => void toRandom(params) }, [params]);
   const kinds = [...new Set((overview?.labels ?? []).map(({ kind }) => kind))];
+  const natures = overview?.natures ?? [];
   /** @param {string} name */
   const choose = (name) => /** @param {any} event */ (event) =>
     setParams({ [name]: event.target.value }, { replace: false });
@@ -69,7 +71,7 @@ function Filters({ params, overview }) {
     }
   }>
     <label class="field wide"><span class="sr">Search features</span>
-      <input ref=${field} type="search" data-search defaultValue=${q} onInput=${later} placeholder="m, /ʃ/, seven, bird, 30, sae-2:30" autocomplete="off" />
+      <input ref=${field} type="search" data-search defaultValue=${q} onInput=${later} placeholder="m, /ʃ/, nasal, seven, bird, 30, a word of a note" autocomplete="off" />
         </label>
     <label class="field"><span>Atlas</span><select onChange=${choose("atlas")} value=${params.get("atlas") ?? ""}>
       <option value="">all</option>${(overview?.atlases ?? []).map(({ name, site }) => html`<option value=${name} selected=${name === params.get("atlas")}>${name} · ${site}</option>`)}</select>
@@ -77,6 +79,12 @@ function Filters({ params, overview }) {
     <label class="field"><span>Names</span><select onChange=${choose("kind")} value=${params.get("kind") ?? ""}>
       <option value="">all</option>${kinds.map((kind) => html`<option value=${kind} selected=${kind === params.get("kind")}>${kind.replace("_", " ")}</option>`)}</select>
         </label>
+    ${
+      natures.length > 0 &&
+      html`<label class="field"><span>Nature</span><select onChange=${choose("nature")} value=${params.get("nature") ?? ""}>
+      <option value="">any</option>${natures.map((nature) => html`<option value=${nature} selected=${nature === params.get("nature")}>${nature}</option>`)}</select>
+        </label>`
+    }
     <label class="field"><span>F1 ≥ ${decimal(Number(f1), 1)}</span>
       <input type="range" min="0" max="0.9" step="0.1" value=${f1} onInput=${/** @param {any} e */ (e) => setParams({ min_f1: Number(e.target.value) || null })} />
         </label>
@@ -104,7 +112,7 @@ async function toRandom(params) {
 /** @param {{ query: string, params: URLSearchParams }} props */
 function Table({ query, params }) {
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
-  const { pages, total, note, error, want } = usePages(query);
+  const { pages, total, note, facets, error, want } = usePages(query);
   const [view, setView] = useState([0, 30]);
   const measure = () => {
     const element = box.current;
@@ -141,6 +149,7 @@ function Table({ query, params }) {
   return html`
     <p class="count" role="status">${total === null ? "Searching…" : `${count(total)} ${total === 1 ? "feature" : "features"}`}${note && html` · ${note}`}</p>
     <${Problem} error=${error} />
+    <${LabelChips} labels=${facets.label ?? []} params=${params} />
     <div class="table" role="table" aria-label="Features" aria-rowcount=${shown + 1}>
       <div class="head row" role="row" aria-rowindex="1">${COLUMNS.map(
         ([name, title, className, what]) => html`
@@ -157,6 +166,19 @@ function Table({ query, params }) {
     </div>`;
 }
 
+/** The labels of what was found; one press keeps only those. @param {{ labels: Facet[], params: URLSearchParams }} props */
+function LabelChips({ labels, params }) {
+  const [label, kind] = [params.get("label"), params.get("kind")];
+  const chosen = /** @param {Facet} facet */ (facet) => facet.value === label && (!kind || facet.kind === kind);
+  if (!label && labels.length < 2) return null;
+  return html`<div class="facets" role="group" aria-label="Labels of these features">
+    ${label && html`<button class="chip" onClick=${() => setParams({ label: null }, { replace: false })}>all labels</button>`}
+    ${labels.map((facet) => html`<button key=${`${facet.kind} ${facet.value}`} class=${`chip kind-${facet.kind}`} aria-pressed=${chosen(facet)}
+      onClick=${() => setParams(chosen(facet) ? { label: null } : { label: facet.value, kind: facet.kind }, { replace: false })}>
+      ${labelText(facet.value, facet.kind)} <small>${count(facet.count)}</small></button>`)}
+  </div>`;
+}
+
 /** @param {{ i: number, row: FeatureRow | undefined }} props */
 function Row({ i, row }) {
   const place = { transform: `translateY(${i * ROW_PX}px)`, height: `${ROW_PX}px` };
@@ -165,6 +187,7 @@ function Row({ i, row }) {
     <span role="cell" class="c-feature"><a class="cover" href=${featureHref(row)}>
       <span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></a></span>
     <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} /></span>
+    <span role="cell" class="c-sentence" title=${row.sentence}>${row.sentence}</span>
     <span role="cell" class="c-f1"><${F1Bar} score=${row} /></span>
     <span role="cell" class="c-ap">${decimal(row.ap)}</span>
     <span role="cell" class="c-density">${row.dead ? "dead" : percent(row.density)}</span>
@@ -182,6 +205,7 @@ function usePages(query) {
     pages: /** @type {Map<number, FeatureRow[]>} */ (new Map()),
     total: /** @type {number | null} */ (null),
     note: /** @type {string | null} */ (null),
+    facets: /** @type {Record<string, Facet[]>} */ ({}),
     error: /** @type {Error | null} */ (null),
   }));
   const asked = useRef(/** @type {Set<number>} */ (new Set()));
@@ -197,6 +221,7 @@ function usePages(query) {
               pages: new Map(before.pages).set(page, answer.rows),
               total: answer.total,
               note: answer.note,
+              facets: answer.facets,
               error: null,
             })),
           (error) => {

@@ -22,6 +22,7 @@ import { Tier, visible } from "./tier.js";
  * @property {(selection: [number, number] | null) => void} [onSelect]
  * @property {(lane: import("./lane.js").LaneData) => void} [onLane]
  * @property {boolean} [compact] no tiers
+ * @property {[number, number]} [mark] the stretch that is meant
  */
 
 /** @param {import("../lib/dom.js").Ref<Element | null>} ref @returns {boolean} true once the element has come near the screen */
@@ -84,6 +85,7 @@ export function Strip(props) {
             label=${`activation of ${feature}, highest ${strength(full)}`} />`)
       }
       ${tiers.map((name) => html`<${Tier} key=${name} name=${name} intervals=${clip.tiers[name]} start_s=${start_s} end_s=${end_s} height=${20} at_s=${at_s} />`)}
+      ${props.mark && html`<div class="meant" style=${{ left: percent(props.mark[0]), width: `${((props.mark[1] - props.mark[0]) / (end_s - start_s)) * 100}%` }} />`}
       ${props.selection && html`<div class="selection" style=${{ left: percent(props.selection[0]), width: `${((props.selection[1] - props.selection[0]) / (end_s - start_s)) * 100}%` }} />`}
       <${Cursor} id=${id} start_s=${start_s} end_s=${end_s} />
     </div>`;
