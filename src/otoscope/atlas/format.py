@@ -14,6 +14,11 @@ in safetensors files and are mapped into memory; frames are counted from the cor
   entry in the clip, counted from the feature's first), `peak_frame`, `peak`.
 - `features.safetensors`: one column per statistic, `[n, …]`.
 - `labels.safetensors`: `indptr [n + 1]` and one column per figure: the scored (feature, class) pairs, best first.
+- `bands.safetensors`: `indptr [n + 1]` and further labels of each feature: `role` 0 a class in a band of values
+  (`band_low` < value ≤ `band_high`), 1 the union of a few classes; `step` their order; `members [r, 4]` classes (−1
+  none), figures, `passes`.
+- `acoustics.safetensors`: `correlation`, `low`, `high`, `partial` `[n, 4]` with energy, tilt, voicing, pitch, and
+  `explained [n]` (see `otoscope.atlas.labels.acoustic`).
 - `classes.safetensors`: `label`, `kind` (texts) and one column per figure.
 - `totals.safetensors`: of dense dictionaries, `floors` and what was counted of frames below them
   (`otoscope.atlas.build.totals`).
@@ -29,6 +34,7 @@ from pathlib import Path
 from otoscope.storage.sealed import SealedFolder
 
 FORMAT, VERSION = "otoscope-atlas", 2
+BANDS, ACOUSTICS = "bands.safetensors", "acoustics.safetensors"
 CLIPS, FEATURES, LABELS, CLASSES, TOTALS = (
     "clips.safetensors",
     "features.safetensors",

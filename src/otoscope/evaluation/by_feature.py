@@ -27,17 +27,21 @@ class Block:
         return len(self.indptr) - 1
 
 
+def ranking(indptr: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
+    """Return the entries `[e]` of each feature in order of falling value, ties as they come; values must be positive.
+
+    Positive floats order like their bits, so value and entry pack into one integer and a plain sort is enough.
+    """
+    keys = (np.uint64(0xFFFFFFFF) - values.view(np.uint32).astype(np.uint64)) << np.uint64(32)
+    keys |= np.arange(len(values), dtype=np.uint64)
+    for start, stop in itertools.pairwise(indptr):
+        keys[start:stop].sort()
+    return (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+
+
 def rank_entries(
     indptr: npt.NDArray[np.int64], frames: npt.NDArray[np.uint32], values: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-    """Order each feature's entries by falling value, ties by rising frame; values must be positive.
-
-    Positive floats order like their bits, so value and frame pack into one integer and a plain sort is enough.
-    """
-    keys = (np.uint64(0xFFFFFFFF) - values.view(np.uint32).astype(np.uint64)) << np.uint64(32)
-    keys |= frames
-    for start, stop in itertools.pairwise(indptr):
-        keys[start:stop].sort()
-    ranked_frames = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    bits = (np.uint64(0xFFFFFFFF) - (keys >> np.uint64(32))).astype(np.uint32)
-    return ranked_frames, bits.view(np.float32)
+    """Order each feature's entries by falling value, ties as they come; values must be positive."""
+    order = ranking(indptr, values)
+    return frames[order], values[order]

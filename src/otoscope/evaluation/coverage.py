@@ -64,7 +64,7 @@ def name_features(
 
 
 def _named(dictionary: Dictionary, frames: LabelledFrames, labels: LabelSet, seed: int, n_shifts: int) -> Naming:
-    labeller = Labeller([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
+    labeller = Labeller.of([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
     block = frames.by_feature(dictionary)
     n = dictionary.n_features
     skill, thresholds = labeller.chosen(block)

@@ -79,7 +79,7 @@ def feature_scores(
         InputError: the frames have no such labels.
     """
     labels = frames.label_set(kind)
-    labeller = Labeller([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
+    labeller = Labeller.of([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
     block = frames.by_feature(dictionary)
     skill, threshold = labeller.chosen(block)
     rows = labeller.scored(block, np.ones_like(skill, dtype=bool), skill, threshold)
@@ -117,7 +117,7 @@ def best_pairs(
         InputError: the frames have no such labels; or a feature does not exist, or finds no class.
     """
     labels = frames.label_set(kind)
-    labeller = Labeller([labels], frames.clip_of_frame, frames.half, seed=0, n_shifts=1)
+    labeller = Labeller.of([labels], frames.clip_of_frame, frames.half, seed=0, n_shifts=1)
     skill, _ = labeller.chosen(frames.by_feature(dictionary))
     if features is None:
         best = skill.argmax(axis=0)

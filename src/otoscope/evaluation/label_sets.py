@@ -21,6 +21,8 @@ from otoscope.errors import InputError
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
 
+MAX_CLASSES = 1000
+"""At most so many classes of a kind (words, say) are scored: those met most."""
 FOREVER_S = 1e9
 """End of an interval that lasts as long as its clip."""
 DROPPED = -1
@@ -43,12 +45,18 @@ class LabelKind:
             their frames stay as negatives of the others.
         intervals: labelled stretches of a clip; None where nothing is known about the clip; an empty tuple where it is
             known that no class occurs.
+        holds_for: "frames", or what one label holds for as a whole: "clips" or "speakers". Chance then deals labels
+            to other clips, or to other speakers.
+        within_speakers: True where the class is who speaks: such classes are met in both halves only if each speaker's
+            own clips are halved.
     """
 
     name: str
     plural: str
     min_count: int
     intervals: Callable[[Clip], tuple[Interval, ...] | None]
+    holds_for: str = "frames"
+    within_speakers: bool = False
 
 
 def _spoken(tier: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
@@ -158,29 +166,45 @@ def label_sets(
     return [each for each in sets if each is not None]
 
 
+def known_classes(
+    kind: LabelKind, corpus: Corpus, half: npt.NDArray[np.uint8]
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the classes of a kind that are met often enough in a corpus, and how often: names and counts `[c]`.
+
+    At most `MAX_CLASSES`: the ones met most. `half [b]` as for `label_sets`.
+    """
+    counts: dict[str, list[int]] = {}
+    for clip, side in zip(corpus, half, strict=True):
+        for each in kind.intervals(clip) or ():
+            if each.label != NO_CLASS:
+                counts.setdefault(each.label.strip(), [0, 0])[int(side)] += 1
+    least = kind.min_count / 4
+    enough = [name for name, n in counts.items() if sum(n) >= kind.min_count and min(n) >= least]
+    classes = tuple(sorted(sorted(enough, key=lambda name: (-sum(counts[name]), name))[:MAX_CLASSES]))
+    return classes, np.array([sum(counts[name]) for name in classes], dtype=np.int64)
+
+
+def clip_classes(
+    kind: LabelKind, clip: Clip, index: Mapping[str, int], n_frames: int, clock: Clock
+) -> tuple[npt.NDArray[np.int16], bool, bool]:
+    """Return the class `[t]` of every frame of a clip as `LabelSet` has it, whether the clip is labelled at all, and
+    whether one class holds for all of it."""
+    frames = np.full(n_frames, DROPPED, dtype=np.int16)
+    intervals = kind.intervals(clip)
+    if intervals is None:
+        return frames, False, False
+    _paint(frames, intervals, index, clock)
+    inside = frames[frames >= 0]
+    return frames, bool(intervals), bool(intervals) and len(inside) > 0 and bool((inside == inside[0]).all())
+
+
 def _label_set(
     kind: LabelKind, corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], clock: Clock
 ) -> LabelSet | None:
-    known = [kind.intervals(clip) for clip in corpus]
-    counts: dict[str, list[int]] = {}
-    for intervals, side in zip(known, half, strict=True):
-        for each in intervals or ():
-            if each.label == NO_CLASS:
-                continue
-            counts.setdefault(each.label.strip(), [0, 0])[int(side)] += 1
-    least = kind.min_count / 4
-    classes = tuple(sorted(c for c, n in counts.items() if sum(n) >= kind.min_count and min(n) >= least))
+    classes, n_intervals = known_classes(kind, corpus, half)
     index = {name: i for i, name in enumerate(classes)}
-    frame_class = np.full(sum(clip_frames), DROPPED, dtype=np.int16)
-    start = constant = labelled = 0
-    for intervals, n_frames in zip(known, clip_frames, strict=True):
-        if intervals is not None:
-            frames = frame_class[start : start + n_frames]
-            _paint(frames, intervals, index, clock)
-            inside = frames[frames >= 0]
-            labelled += bool(intervals)
-            constant += bool(intervals) and len(inside) > 0 and bool((inside == inside[0]).all())
-        start += n_frames
+    found = [clip_classes(kind, clip, index, n, clock) for clip, n in zip(corpus, clip_frames, strict=True)]
+    frame_class = np.concatenate([frames for frames, _, _ in found]) if found else np.zeros(0, dtype=np.int16)
     present = np.unique(frame_class[frame_class >= 0])
     if not classes or len(present) < 2:
         return None
@@ -188,13 +212,15 @@ def _label_set(
         kind=kind.name,
         classes=classes,
         frame_class=frame_class,
-        n_intervals=np.array([sum(counts[c]) for c in classes], dtype=np.int64),
-        whole_clips=2 * constant > labelled,
+        n_intervals=n_intervals,
+        whole_clips=2 * sum(constant for _, _, constant in found) > sum(labelled for _, labelled, _ in found),
         n_dropped=int((frame_class < 0).sum()),
     )
 
 
-def _paint(frames: npt.NDArray[np.int16], intervals: tuple[Interval, ...], index: dict[str, int], clock: Clock) -> None:
+def _paint(
+    frames: npt.NDArray[np.int16], intervals: tuple[Interval, ...], index: Mapping[str, int], clock: Clock
+) -> None:
     """Write the class of every frame of one clip; a clip where no class occurs is all "none of them"."""
     if not intervals:
         frames[:] = len(index)

@@ -1,4 +1,4 @@
-"""Naming features: which class each one detects, how well on voices it was not chosen on, and whether that is chance.
+"""Naming features: which classes each one detects, how well on voices it was not chosen on, and whether that is chance.
 
 For a feature and a class, the threshold with the best F1 is fixed on one half of the voices; F1, precision, recall,
 average precision and AUROC are measured on the other half. The null keeps thresholds and moves labels: rotated within
@@ -7,110 +7,113 @@ each clip, or dealt to other clips where a label holds for whole clips. Values a
 
 from __future__ import annotations
 
-import math
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from otoscope.evaluation import scoring
-from otoscope.evaluation.by_feature import Block
-from otoscope.evaluation.label_sets import LabelSet
+from otoscope.evaluation.bands import Bands, choose_bands
+from otoscope.evaluation.by_feature import Block, ranking
+from otoscope.evaluation.label_sets import SPEECH, LabelSet
+from otoscope.evaluation.labelling import BANDED, FIT, N_SHIFTS, SCORE, Labelling, labelling_of_sets
+from otoscope.evaluation.targets import Rows, Targets, f1_interval, measure, shift_p_value
+
+__all__ = [
+    "N_BEST",
+    "N_RANKED",
+    "N_SHIFTS",
+    "Labeller",
+    "Named",
+    "Rows",
+    "always_on_f1",
+    "f1_interval",
+    "shift_p_value",
+]
 
 N_RANKED = 10
 """Classes kept for every feature."""
 N_BEST = 20
 """Features kept for every class."""
-N_SHIFTS = 32
-"""Times the labels are moved for the null."""
-MIN_SHIFT = 25
-"""Labels rotate by at least this many frames (0.5 s), or a quarter of a shorter clip, either way."""
-MAX_CLUSTERS = 512
-"""Clips are the clusters of confidence intervals; beyond this number, groups of clips are."""
+N_TOGETHER = 256
+"""Features scored at a time."""
 PURITY_SHARE, PURITY_MIN_FRAMES = 0.05, 10
-
-Rows = dict[str, npt.NDArray[Any]]
+MIN_WORD_SKILL = 0.1
+"""Only features that find some word so well are asked whether they know the word or a phone in it."""
 
 
 @dataclass(frozen=True)
-class _Null:
-    """Where the scored half's labels lie, clip after clip, and how they move.
+class Named:
+    """What labelling a block gave.
 
     Attributes:
-        position: `[t]` number of each frame among the scored half's labelled frames, −1 elsewhere.
-        clip, start: their clip `[p]` (clips counted anew), and each clip's first frame among them.
-        moves: `[s, clip]` how far each clip's labels rotate; for labels of whole clips, the class each clip is dealt.
-        rings: each clip's labels twice in a row; empty for labels of whole clips.
-        n_positive: `[s, c]` frames of each class after the move.
-        cluster: cluster of each clip, and `cluster_positive [g, c]` the frames of each class in each cluster.
+        pairs: rows of (feature, class): each feature's best classes and each class's best features.
+        bands: rows of further labels: `role` 0 a class in a band of values, 1 the union of a few classes; `step`, their
+            order within a feature and kind; `members [r, 4]` classes (−1 none), `band_low`, `band_high`.
+        purities: `purity_class`, `purity` of each feature.
+        lexical: `word`, `phone` (−1: not asked), `word_low`, `word_high`, `phone_low`, `phone_high` of each feature:
+            the interval of F1 for its best word, and for its best phone in all other words.
     """
 
-    position: npt.NDArray[np.int32]
-    clip: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int64]
-    moves: npt.NDArray[np.int64]
-    rings: npt.NDArray[np.int16]
-    n_positive: npt.NDArray[np.int64]
-    cluster: npt.NDArray[np.int32]
-    cluster_positive: npt.NDArray[np.int64]
+    pairs: Rows
+    bands: Rows
+    purities: Rows
+    lexical: Rows
 
-    def hits(
-        self,
-        values: npt.NDArray[np.float32],
-        frames: npt.NDArray[np.uint32],
-        threshold: npt.NDArray[np.float64],
-        wanted: npt.NDArray[np.intp],
-    ) -> npt.NDArray[np.int64]:
-        """Frames `[s, c]` of each wanted class found above its threshold after each move."""
-        hits = np.zeros((len(self.moves), len(threshold)), dtype=np.int64)
-        where = (values, frames, threshold, self.position, self.clip)
-        if len(self.rings):
-            scoring.rotated_hits(*where, self.start, self.rings, self.moves, hits)
-        else:
-            scoring.dealt_hits(*where, wanted, self.moves, hits)
-        return hits
+
+@dataclass(frozen=True)
+class _Entries:
+    """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`)."""
+
+    block: Block
+    order: npt.NDArray[np.uint32]
+    codes: npt.NDArray[np.int16]
+    around: npt.NDArray[np.int16]
 
 
 class Labeller:
-    """Scores features against the label sets of one corpus. Thread-safe: calls share nothing they write to."""
+    """Scores features against the labels of one corpus. Thread-safe."""
 
-    def __init__(
-        self,
-        sets: list[LabelSet],
+    def __init__(self, labelling: Labelling) -> None:
+        self.labelling = labelling
+        self.first_class = labelling.first_class
+        self.columns = np.flatnonzero(labelling.usable)
+        self.banded = [c for name in BANDED if (c := labelling.column(name)) >= 0]
+        self._best = _BestFeatures(int(self.first_class[-1]))
+
+    @classmethod
+    def of(
+        cls,
+        sets: Sequence[LabelSet],
         clip_of_frame: npt.NDArray[np.int32],
         half_of_clip: npt.NDArray[np.uint8],
         *,
         seed: int,
         n_shifts: int = N_SHIFTS,
-    ) -> None:
-        self.sets = sets
-        self.half = half_of_clip[clip_of_frame]
-        self.n_positive = [_count(each, self.half) for each in sets]
-        self.nulls = [_null(each, clip_of_frame, self.half, seed, n_shifts) for each in sets]
-        self.first_class = np.cumsum([0, *(len(each.classes) for each in sets)])
+    ) -> Labeller:
+        """Return the labeller of frames whose labels are in memory."""
+        return cls(labelling_of_sets(sets, clip_of_frame, half_of_clip, seed=seed, n_shifts=n_shifts))
 
-    def label(self, block: Block) -> tuple[Rows, Rows]:
-        """Score the features of a block whose entries are ranked (falling values).
+    @property
+    def n_positive(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Per kind `[2, c + 1]` frames of each class in either half, the last being none of them."""
+        return self.labelling.n_positive
 
-        Returns rows of (feature, class) pairs — each feature's best classes and, within the block, each class's best
-        features — and the features' purities.
-        """
-        skill, threshold = self.chosen(block)
-        return self.scored(block, _keep(skill), skill, threshold), self._purities(block)
+    def label(self, block: Block) -> Named:
+        """Score the features of a block whose frames ascend."""
+        parts = [self._label(each) for each in _pieces(block)]
+        return Named(*(_joined([getattr(part, name) for part in parts]) for name in Named.__dataclass_fields__))
 
     def chosen(self, block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return skill and threshold `[n, c]` of every feature and class, from the choosing half alone.
 
-        Skill is the best F1 as the share of the way from always-on (0) to perfect (1); the classes of all sets follow
-        one another.
+        Skill is the best F1 as the share of the way from always-on (0) to perfect (1); the classes of all kinds follow
+        one another. The block's entries may be in any order.
         """
-        n, n_classes = len(block), int(self.first_class[-1])
-        skill = np.zeros((n, n_classes))
-        threshold = np.full((n, n_classes), np.inf)
-        for i in range(n):
-            self._choose(block, i, skill[i], threshold[i])
-        return skill, threshold
+        found = [self._chosen(self._entries(_ascending(piece))) for piece in _pieces(block)]
+        return np.concatenate([skill for skill, _ in found]), np.concatenate([at for _, at in found])
 
     def scored(
         self,
@@ -120,117 +123,223 @@ class Labeller:
         threshold: npt.NDArray[np.float64],
     ) -> Rows:
         """Measure the pairs `keep [n, c]` on the scoring half: one row each, features in order, then classes."""
-        parts = [self._score(block, i, np.flatnonzero(keep[i]), skill[i], threshold[i]) for i in range(len(block))]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        parts = []
+        for piece in _pieces(block):
+            span = slice(piece.first - block.first, piece.first - block.first + len(piece))
+            entries, targets = self._entries(_ascending(piece)), Targets()
+            self._add_pairs(targets, keep[span], threshold[span])
+            parts.append(
+                self._pair_rows(
+                    entries,
+                    targets,
+                    keep[span],
+                    skill[span],
+                    threshold[span],
+                    measure(self.labelling, entries.block, targets),
+                )
+            )
+        return _joined(parts)
 
-    def _entries(self, block: Block, i: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint32]]:
-        span = slice(int(block.indptr[i]), int(block.indptr[i + 1]))
-        return block.values[span], block.frames[span]
+    def _label(self, block: Block) -> Named:
+        entries = self._entries(block)
+        skill, threshold = self._chosen(entries)
+        keep = _keep(skill, self._best)
+        targets = Targets()
+        self._add_pairs(targets, keep, threshold)
+        n_pairs = len(targets)
+        bands = self._add_bands(entries, targets, skill)
+        lexical = self._add_lexical(entries, targets, skill, threshold)
+        figures = measure(self.labelling, block, targets)
+        pairs = self._pair_rows(entries, targets, keep, skill, threshold, {n: v[:n_pairs] for n, v in figures.items()})
+        for name in ("f1", "f1_low", "f1_high", "precision", "recall", "chance", "p_value"):
+            bands[name] = figures[name][bands["target"]]
+        del bands["target"]
+        return Named(pairs, bands, self._purities(entries), _lexical_columns(lexical, figures))
 
-    def _choose(self, block: Block, i: int, skill: npt.NDArray[np.float64], threshold: npt.NDArray[np.float64]) -> None:
-        """Best F1 on the choosing half, as the share of the way from always-on (0) to perfect (1)."""
-        values, frames = self._entries(block, i)
-        for each, n_positive, first in zip(self.sets, self.n_positive, self.first_class, strict=False):
-            f1, at = np.zeros(n_positive.shape[1]), np.zeros(n_positive.shape[1])
-            scoring.choose_thresholds(values, frames, each.frame_class, self.half, n_positive, f1, at)
-            always = always_on_f1(n_positive[scoring.CHOOSE])
-            span = slice(first, first + len(each.classes))
-            skill[span] = ((f1 - always) / (1 - always))[: len(each.classes)]
-            threshold[span] = at[: len(each.classes)]
+    def _entries(self, block: Block) -> _Entries:
+        n = len(block.frames)
+        codes = np.empty((len(self.columns), n), dtype=np.int16)
+        around = np.empty((len(self.banded), n, 2), dtype=np.int16)
+        cursor = block.indptr[:-1].copy()
+        banded = np.array(self.banded, dtype=np.int64)
+        for number in range(self.labelling.n_parts):
+            part = self.labelling.part(number)
+            scoring.gather(
+                part.first, part.classes, part.clip, self.labelling.half, self.columns, banded, block.indptr,
+                block.frames, cursor, codes, around,
+            )  # fmt: skip
+        return _Entries(block, ranking(block.indptr, block.values), codes, around)
 
-    def _score(
+    def _chosen(self, entries: _Entries) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        block = entries.block
+        shape = (len(block), int(self.first_class[-1]))
+        skill, threshold = np.zeros(shape), np.full(shape, np.inf)
+        for row, k in enumerate(self.columns):
+            span = slice(self.first_class[k], self.first_class[k + 1])
+            scoring.choose_thresholds(
+                block.indptr, block.values, entries.order, entries.codes[row], self.n_positive[k][FIT], skill[:, span],
+                threshold[:, span],
+            )  # fmt: skip
+        return skill, threshold
+
+    def _add_pairs(self, targets: Targets, keep: npt.NDArray[np.bool_], threshold: npt.NDArray[np.float64]) -> None:
+        for i, c in np.argwhere(keep).tolist():
+            k = int(np.searchsorted(self.first_class, c, side="right")) - 1
+            targets.add(i, k, (c - int(self.first_class[k]),), float(threshold[i, c]))
+
+    def _pair_rows(
         self,
-        block: Block,
-        i: int,
-        chosen: npt.NDArray[np.intp],
+        entries: _Entries,
+        targets: Targets,
+        keep: npt.NDArray[np.bool_],
+        skill: npt.NDArray[np.float64],
+        threshold: npt.NDArray[np.float64],
+        figures: Rows,
+    ) -> Rows:
+        block = entries.block
+        feature, classes = np.nonzero(keep)
+        kind = np.array(targets.kind[: len(feature)], dtype=np.int64)
+        ap, auroc = np.zeros(len(feature)), np.zeros(len(feature))
+        for row, k in enumerate(self.columns):
+            own = np.flatnonzero(kind == k)
+            if len(own) == 0:
+                continue
+            found = np.zeros(len(own)), np.zeros(len(own))
+            indptr = np.searchsorted(feature[own], np.arange(len(block) + 1))
+            scoring.rank_scores(
+                block.indptr, block.values, entries.order, entries.codes[row], self.n_positive[k][SCORE], indptr,
+                classes[own] - self.first_class[k], *found,
+            )  # fmt: skip
+            ap[own], auroc[own] = found
+        return {
+            **figures,
+            "ap": ap,
+            "auroc": auroc,
+            "feature": block.first + feature,
+            "class": classes.astype(np.int32),
+            "skill": skill[feature, classes],
+            "threshold": threshold[feature, classes],
+        }
+
+    def _add_bands(self, entries: _Entries, targets: Targets, skill: npt.NDArray[np.float64]) -> Rows:
+        """Add bands and unions of phones or of words, whichever the feature finds better, and of sounds but speech."""
+        block, found = entries.block, {}
+        for number, k in enumerate(self.banded):
+            row = int(np.searchsorted(self.columns, k))
+            name = self.labelling.kinds[k].name
+            found[name] = k, choose_bands(
+                block.indptr, block.values, entries.order, entries.codes[row], entries.around[number],
+                self.n_positive[k][FIT], self.labelling.near[name][FIT],
+            )  # fmt: skip
+        rows: dict[str, list[object]] = {n: [] for n in _BAND_COLUMNS}
+        for i in range(len(block)):
+            for k, bands in _spoken_and_sounds(found, i):
+                self._add_bands_of(targets, rows, block.first, i, k, bands)
+        return {name: np.array(values, dtype=_BAND_COLUMNS[name]).reshape(-1, *([4] if name == "members" else []))
+                for name, values in rows.items()}  # fmt: skip
+
+    def _add_bands_of(
+        self, targets: Targets, rows: dict[str, list[object]], first: int, i: int, k: int, bands: Bands
+    ) -> None:
+        offset, names, step = int(self.first_class[k]), self.labelling.kinds[k].classes, 0
+        aside: list[int] = []
+        labels = [(0, [int(c)], bands.low[i, j], bands.high[i, j], bands.skill[i, j])
+                  for j, c in enumerate(bands.classes[i]) if c >= 0]  # fmt: skip
+        union = [int(c) for c in bands.members[i] if c >= 0]
+        if len(union) > 1:
+            labels.append((1, union, bands.union_low[i], np.inf, bands.union_skill[i]))
+        for role, members, low, high, skill in labels:
+            if names[members[0]] == SPEECH:
+                aside.append(members[0])
+                continue
+            rows["target"].append(targets.add(i, k, members, low, high, [] if role else aside))
+            rows["feature"].append(first + i)
+            rows["role"].append(role)
+            rows["step"].append(step)
+            rows["members"].append([offset + c for c in members] + [-1] * (4 - len(members)))
+            rows["band_low"].append(low)
+            rows["band_high"].append(high)
+            rows["skill"].append(skill)
+            aside.append(members[0])
+            step += 1
+
+    def _add_lexical(
+        self,
+        entries: _Entries,
+        targets: Targets,
         skill: npt.NDArray[np.float64],
         threshold: npt.NDArray[np.float64],
     ) -> Rows:
-        """Measure the chosen classes of one feature on the scoring half."""
-        values, frames = self._entries(block, i)
-        parts = []
-        for which, each in enumerate(self.sets):
-            first = int(self.first_class[which])
-            wanted = chosen[(chosen >= first) & (chosen < first + len(each.classes))] - first
-            if len(wanted) == 0:
+        n, (p, w) = len(entries.block), (self.labelling.column(name) for name in ("phone", "word"))
+        columns = {name: np.full(n, -1, dtype=np.int64) for name in ("word", "phone", "word_at", "phone_at")}
+        if p < 0 or w < 0:
+            return columns
+        words, phones = (slice(self.first_class[k], self.first_class[k + 1]) for k in (w, p))
+        for i in range(n):
+            word, phone = int(skill[i, words].argmax()), int(skill[i, phones].argmax())
+            if skill[i, words][word] < MIN_WORD_SKILL or skill[i, phones][phone] <= 0:
                 continue
-            at = np.full(len(each.classes) + 1, np.inf)
-            at[wanted] = threshold[first + wanted]
-            parts.append(self._measure(which, values, frames, wanted, at))
-        rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else _no_rows()
-        rows["feature"] = np.full(len(chosen), block.first + i, dtype=np.int64)
-        rows["class"] = chosen.astype(np.int32)
-        rows["skill"] = skill[chosen]
-        rows["threshold"] = threshold[chosen]
-        return rows
+            columns["word"][i], columns["phone"][i] = word + words.start, phone + phones.start
+            columns["word_at"][i] = targets.add(i, w, (word,), threshold[i, words][word])
+            columns["phone_at"][i] = targets.add(i, p, (phone,), threshold[i, phones][phone], outside=(w, word))
+        return columns
 
-    def _measure(
-        self,
-        which: int,
-        values: npt.NDArray[np.float32],
-        frames: npt.NDArray[np.uint32],
-        wanted: npt.NDArray[np.intp],
-        threshold: npt.NDArray[np.float64],
-    ) -> Rows:
-        each, null, n_positive = self.sets[which], self.nulls[which], self.n_positive[which]
-        size = len(threshold)
-        hits, found = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
-        ap, auroc = np.zeros(size), np.zeros(size)
-        scoring.score_classes(
-            values, frames, each.frame_class, self.half, n_positive, threshold, hits, found, ap, auroc
-        )
-        positive = n_positive[scoring.SCORE]
-        f1 = 2 * hits / np.maximum(found + positive, 1)
-        variance = np.zeros(len(wanted))
-        scoring.clustered_variance(
-            values, frames, threshold, wanted, null.position, null.clip, null.cluster, each.frame_class,
-            null.cluster_positive, f1, found, variance,
-        )  # fmt: skip
-        moved = null.hits(values, frames, threshold, wanted)
-        null_f1 = 2 * moved[:, wanted] / np.maximum(found[wanted] + null.n_positive[:, wanted], 1)
-        one_frame = 2 / np.maximum(found[wanted] + positive[wanted], 1)
-        clusters = (null.cluster_positive[:, wanted] > 0).sum(axis=0)
-        low, high = f1_interval(f1[wanted], variance, clusters)
-        return {
-            "f1": f1[wanted],
-            "f1_low": low,
-            "f1_high": high,
-            "precision": hits[wanted] / np.maximum(found[wanted], 1),
-            "recall": hits[wanted] / np.maximum(positive[wanted], 1),
-            "ap": ap[wanted] / np.maximum(positive[wanted], 1),
-            "auroc": auroc[wanted],
-            "chance": null_f1.mean(axis=0),
-            "p_value": shift_p_value(f1[wanted], null_f1, one_frame),
-        }
-
-    def _purities(self, block: Block) -> Rows:
-        n = len(block)
-        label, share = np.full(n, -1, dtype=np.int32), np.full(n, np.nan)
-        if self.sets:
-            each = self.sets[0]
-            for i in range(n):
-                values, frames = self._entries(block, i)
-                label[i], share[i] = scoring.purest_class(
-                    values, frames, each.frame_class, self.half, len(each.classes), PURITY_SHARE, PURITY_MIN_FRAMES
-                )
-        return {"purity_class": label, "purity": share}
+    def _purities(self, entries: _Entries) -> Rows:
+        block = entries.block
+        label, share = np.full(len(block), -1, dtype=np.int64), np.full(len(block), np.nan)
+        if len(self.columns):
+            n_named = len(self.labelling.kinds[self.columns[0]].classes)
+            scoring.purest_class(
+                block.indptr, block.values, entries.order, entries.codes[0], n_named, PURITY_SHARE, PURITY_MIN_FRAMES,
+                label, share,
+            )  # fmt: skip
+        return {"purity_class": label.astype(np.int32), "purity": share}
 
 
-_COLUMNS = ("f1", "f1_low", "f1_high", "precision", "recall", "ap", "auroc", "chance", "p_value")
+_BAND_COLUMNS = {
+    "target": np.int64, "feature": np.int64, "role": np.uint8, "step": np.uint8, "members": np.int32,
+    "band_low": np.float64, "band_high": np.float64, "skill": np.float64,
+}  # fmt: skip
 
 
-def _no_rows() -> Rows:
-    return {name: np.zeros(0) for name in _COLUMNS}
+def _spoken_and_sounds(found: dict[str, tuple[int, Bands]], i: int) -> Iterator[tuple[int, Bands]]:
+    spoken = [each for name, each in found.items() if name != "sound_class"]
+    if spoken:
+        yield max(spoken, key=lambda each: max(each[1].skill[i, 0], each[1].union_skill[i]))
+    if "sound_class" in found:
+        yield found["sound_class"]
 
 
-def _keep(skill: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _lexical_columns(lexical: Rows, figures: Rows) -> Rows:
+    columns = {"word": lexical["word"], "phone": lexical["phone"]}
+    for name in ("word", "phone"):
+        at = lexical[f"{name}_at"]
+        for end in ("low", "high"):
+            values = np.full(len(at), np.nan)
+            values[at >= 0] = figures[f"f1_{end}"][at[at >= 0]]
+            columns[f"{name}_{end}"] = values
+    return columns
+
+
+class _BestFeatures:
+    """The best skills of every class so far: pairs below them need no row. Never loses one that is among the best."""
+
+    def __init__(self, n_classes: int) -> None:
+        self._lock = threading.Lock()
+        self._best = np.zeros((N_BEST, n_classes))
+
+    def keep(self, skill: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        with self._lock:
+            together = np.concatenate([self._best, skill])
+            self._best = np.partition(together, len(skill), axis=0)[len(skill) :]
+            return np.asarray(skill >= self._best.min(axis=0))
+
+
+def _keep(skill: npt.NDArray[np.float64], best: _BestFeatures) -> npt.NDArray[np.bool_]:
     """Pairs better than always-on that are among a feature's best classes or a class's best features."""
-    n, n_classes = skill.shape
-    keep = np.zeros((n, n_classes), dtype=bool)
+    keep = best.keep(skill)
     by_feature = np.argsort(-skill, axis=1, kind="stable")[:, :N_RANKED]
     np.put_along_axis(keep, by_feature, True, axis=1)
-    by_class = np.argsort(-skill, axis=0, kind="stable")[:N_BEST]
-    np.put_along_axis(keep, by_class, True, axis=0)
     return keep & (skill > 0)
 
 
@@ -239,80 +348,18 @@ def always_on_f1(n_positive: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.asarray(2 * n_positive / np.maximum(n_positive + n_positive.sum(), 1), dtype=np.float64)
 
 
-def shift_p_value(
-    observed: npt.NDArray[np.float64], null: npt.NDArray[np.float64], floor: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """One-sided p-values of `observed [c]` under a null sampled by `null [s, c]`, from a t distribution.
-
-    A few dozen shifts cannot show a p of 10⁻⁴ by counting; their mean and spread can. The spread is never taken to
-    be under `floor [c]`, what one frame changes, so a rare label with an empty null proves nothing by itself.
-    """
-    n = len(null)
-    spread = np.sqrt(null.var(axis=0, ddof=1) + floor**2) * math.sqrt(1 + 1 / n)
-    t = (observed - null.mean(axis=0)) / spread
-    dof = n - 1  # Wallace (1959): t with dof degrees of freedom as a normal deviate, good to 0.2 %
-    z = np.sign(t) * (8 * dof + 1) / (8 * dof + 3) * np.sqrt(dof * np.log1p(t * t / dof))
-    return np.array([0.5 * math.erfc(each / math.sqrt(2)) for each in z])
+def _pieces(block: Block) -> Iterator[Block]:
+    for start in range(0, len(block), N_TOGETHER):
+        indptr = block.indptr[start : start + N_TOGETHER + 1]
+        span = slice(int(indptr[0]), int(indptr[-1]))
+        yield Block(block.first + start, indptr - indptr[0], block.frames[span], block.values[span])
 
 
-def f1_interval(
-    f1: npt.NDArray[np.float64], variance: npt.NDArray[np.float64], clusters: npt.NDArray[np.int64], z: float = 1.96
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """95 % interval: Wilson's, with the sample size that would have this variance.
-
-    Where the variance says nothing (F1 of 0 or 1, or a single clip) the number of clusters holding the class is taken.
-    """
-    plain = f1 * (1 - f1)
-    usable = (variance > 0) & (clusters > 1)
-    size = np.where(usable, plain / np.where(usable, variance, 1.0), np.maximum(clusters, 1))
-    size = np.maximum(size, 1.0)
-    centre = (f1 + z * z / (2 * size)) / (1 + z * z / size)
-    margin = z / (1 + z * z / size) * np.sqrt(plain / size + z * z / (4 * size * size))
-    return np.clip(centre - margin, 0.0, f1), np.clip(centre + margin, f1, 1.0)
+def _ascending(block: Block) -> Block:
+    """The same entries, frames ascending within each feature."""
+    order = np.lexsort((block.frames, np.repeat(np.arange(len(block)), np.diff(block.indptr))))
+    return Block(block.first, block.indptr, block.frames[order], block.values[order])
 
 
-def _count(labels: LabelSet, half: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    size = len(labels.classes) + 1
-    known = labels.frame_class >= 0
-    return np.stack(
-        [np.bincount(labels.frame_class[known & (half == side)], minlength=size) for side in (0, 1)]
-    ).astype(np.int64)
-
-
-def _null(
-    labels: LabelSet,
-    clip_of_frame: npt.NDArray[np.int32],
-    half: npt.NDArray[np.uint8],
-    seed: int,
-    n_shifts: int,
-) -> _Null:
-    frames = np.flatnonzero((half == scoring.SCORE) & (labels.frame_class >= 0))
-    position = np.full(len(half), -1, dtype=np.int32)
-    position[frames] = np.arange(len(frames), dtype=np.int32)
-    _, clip, length = np.unique(clip_of_frame[frames], return_inverse=True, return_counts=True)
-    start = np.cumsum(length) - length
-    rng = np.random.default_rng([seed, len(labels.classes), len(frames)])
-    size = len(labels.classes) + 1
-    held = labels.frame_class[frames]
-    cluster = np.arange(len(length), dtype=np.int32) % MAX_CLUSTERS
-    cluster_positive = np.zeros((min(len(length), MAX_CLUSTERS), size), dtype=np.int64)
-    np.add.at(cluster_positive, (cluster[clip], held), 1)
-    if labels.whole_clips:
-        rings = np.zeros(0, dtype=np.int16)
-        moves = np.stack([held[start][rng.permutation(len(length))] for _ in range(n_shifts)]).astype(np.int64)
-        n_positive = [np.bincount(row, weights=length, minlength=size) for row in moves]
-    else:
-        rings = np.concatenate([np.tile(each, 2) for each in np.split(held, start[1:])])
-        least = np.minimum(MIN_SHIFT, length // 4)
-        moves = rng.integers(least, length - least + 1, size=(n_shifts, len(length)))
-        n_positive = [np.bincount(held, minlength=size)] * n_shifts
-    return _Null(
-        position=position,
-        clip=clip.astype(np.int32),
-        start=start,
-        moves=moves,
-        rings=rings,
-        n_positive=np.stack(n_positive).astype(np.int64),
-        cluster=cluster,
-        cluster_positive=cluster_positive,
-    )
+def _joined(rows: list[Rows]) -> Rows:
+    return {name: np.concatenate([each[name] for each in rows]) for name in rows[0]}

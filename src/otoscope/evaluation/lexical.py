@@ -160,7 +160,7 @@ def _detected(
     block: Block, frames: LabelledFrames, labels: LabelSet, seed: int, n_shifts: int, best: Ints | None = None
 ) -> _Found:
     """Score each feature of a block for the class it finds best on the first half, or for `best` where given."""
-    labeller = Labeller([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
+    labeller = Labeller.of([labels], frames.clip_of_frame, frames.half, seed=seed, n_shifts=n_shifts)
     skill, thresholds = labeller.chosen(block)
     n, every = len(block), np.arange(len(block))
     if best is None:

@@ -1,7 +1,10 @@
-"""The inner loops of labelling: one feature's ranked entries against every class of a kind, exactly.
+"""The inner loops of labelling: entries of features against every class of a kind, exactly.
 
 Each frame has one class, so a single sweep down a feature's values scores all classes at once. Frames where the
 feature is silent form one last group of ties at 0. `otoscope.evaluation.selectivity` holds the plain versions.
+
+Entries carry their class as a code: −1 where the frame has no label, the class in the half that chooses, the class plus
+`SCORED` in the half that is scored.
 """
 
 from __future__ import annotations
@@ -9,209 +12,253 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-CHOOSE, SCORE = 0, 1
-"""The halves: thresholds and pairs are chosen on the first and everything reported is measured on the second."""
+SCORED = 1 << 14
+FIT, SCORE = 0, 1
 
 
 @numba.njit(cache=True, nogil=True)
-def choose_thresholds(values, frames, frame_class, half, n_positive, f1, threshold):  # type: ignore[no-untyped-def]
-    """Fill `f1 [c]` with each class's best F1 on the CHOOSE half and `threshold [c]` with where it lies.
+def gather(  # type: ignore[no-untyped-def]
+    first, classes, clip, half, columns, banded, indptr, frames, cursor, codes, around
+):
+    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` = 2 frames before and after) of a part's entries.
+
+    `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to the first beyond the part.
+    """
+    last = first + len(clip)
+    for i in range(len(cursor)):
+        entry = cursor[i]
+        while entry < indptr[i + 1] and frames[entry] < last:
+            t = np.int64(frames[entry]) - first
+            own = clip[t]
+            for k in range(len(columns)):
+                c = classes[t, columns[k]]
+                codes[k, entry] = c if c < 0 or half[columns[k], own] == FIT else c + SCORED
+            for b in range(len(banded)):
+                around[b, entry, 0] = classes[t - 2, banded[b]] if t >= 2 and clip[t - 2] == own else -1
+                around[b, entry, 1] = classes[t + 2, banded[b]] if t + 2 < len(clip) and clip[t + 2] == own else -1
+            entry += 1
+        cursor[i] = entry
+
+
+@numba.njit(cache=True, nogil=True)
+def choose_thresholds(indptr, values, order, codes, n_fit, skill, threshold):  # type: ignore[no-untyped-def]
+    """Fill `skill [n, c]` with each class's best F1 on the fit half, as the share of the way from always-on (0) to
+    perfect (1), and `threshold [n, c]` with where it lies.
 
     A frame is found where value > threshold; thresholds lie half-way between neighbouring values and never below 0.
-    `n_positive [2, c]` counts the frames of each class in either half.
+    `order` ranks each feature's entries by falling value. `n_fit [c]` counts the frames of each class.
     """
-    hits = np.zeros(len(f1), dtype=np.int64)
-    f1[:] = 0.0
-    threshold[:] = np.inf
-    seen = 0
-    start = 0
-    while start < len(values):
-        value = values[start]
-        stop = start
-        while stop < len(values) and values[stop] == value:
-            frame = frames[stop]
-            if half[frame] == CHOOSE and frame_class[frame] >= 0:
-                seen += 1
-                hits[frame_class[frame]] += 1
-            stop += 1
-        below = values[stop] if stop < len(values) else np.float32(0.0)
-        for entry in range(start, stop):
-            frame = frames[entry]
-            c = frame_class[frame]
-            if half[frame] == CHOOSE and c >= 0:
-                score = 2.0 * hits[c] / (seen + n_positive[CHOOSE, c])
-                if score > f1[c]:
-                    f1[c] = score
-                    threshold[c] = (np.float64(value) + np.float64(below)) / 2.0
-        start = stop
+    n_classes = skill.shape[1]
+    total = n_fit.sum()
+    hits = np.zeros(len(n_fit), dtype=np.int64)
+    for i in range(len(indptr) - 1):
+        hits[:] = 0
+        best = np.zeros(len(n_fit))
+        at = np.full(len(n_fit), np.inf)
+        seen = 0
+        start, end = indptr[i], indptr[i + 1]
+        while start < end:
+            value = values[order[start]]
+            stop = start
+            while stop < end and values[order[stop]] == value:
+                c = codes[order[stop]]
+                if 0 <= c < SCORED:
+                    seen += 1
+                    hits[c] += 1
+                stop += 1
+            below = values[order[stop]] if stop < end else np.float32(0.0)
+            for each in range(start, stop):
+                c = codes[order[each]]
+                if 0 <= c < SCORED:
+                    found = 2.0 * hits[c] / (seen + n_fit[c])
+                    if found > best[c]:
+                        best[c] = found
+                        at[c] = (np.float64(value) + np.float64(below)) / 2.0
+            start = stop
+        for c in range(n_classes):
+            always = 2.0 * n_fit[c] / max(n_fit[c] + total, 1)
+            skill[i, c] = (best[c] - always) / (1.0 - always) if always < 1.0 else 0.0
+            threshold[i, c] = at[c]
 
 
 @numba.njit(cache=True, nogil=True)
-def score_classes(  # type: ignore[no-untyped-def]
-    values, frames, frame_class, half, n_positive, threshold, hits_at, found_at, precision_sum, auroc
-):
-    """Measure every class on the SCORE half: hits and frames found above its threshold, AP and AUROC."""
-    n_classes = len(threshold)
-    n_frames = n_positive[SCORE].sum()
-    hits = np.zeros(n_classes, dtype=np.int64)
-    group_hits = np.zeros(n_classes, dtype=np.int64)
-    beaten = np.zeros(n_classes)  # negatives ranked above each positive, ties counting half
-    hits_at[:] = 0
-    found_at[:] = 0
-    precision_sum[:] = 0.0
-    seen = 0
-    start = 0
-    while start < len(values):
-        value = values[start]
-        stop = start
-        group = 0
-        while stop < len(values) and values[stop] == value:
-            frame = frames[stop]
-            c = frame_class[frame]
-            if half[frame] == SCORE and c >= 0:
-                group += 1
-                group_hits[c] += 1
-                if value > threshold[c]:
-                    hits_at[c] += 1
-            stop += 1
-        for entry in range(start, stop):
-            frame = frames[entry]
-            c = frame_class[frame]
-            if half[frame] == SCORE and c >= 0 and group_hits[c] > 0:
-                new = group_hits[c]
-                beaten[c] += new * ((seen - hits[c]) + 0.5 * (group - new))
-                hits[c] += new
-                precision_sum[c] += new * hits[c] / (seen + group)
-                group_hits[c] = 0
-        seen += group
-        start = stop
-    for c in range(n_classes):
-        n = n_positive[SCORE, c]
-        silent = n - hits[c]
-        beaten[c] += silent * ((seen - hits[c]) + 0.5 * (n_frames - seen - silent))
-        precision_sum[c] += silent * n / max(n_frames, 1)
-        negatives = n_frames - n
-        auroc[c] = 1.0 - beaten[c] / (n * negatives) if n > 0 and negatives > 0 else np.nan
-    _count_found(values, frames, frame_class, half, threshold, found_at)
+def rank_scores(indptr, values, order, codes, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
+    """Fill AP and AUROC of rows (feature, class), features' rows being `row_indptr[i]:row_indptr[i + 1]`, on the
+    scored half."""
+    size = len(n_scored)
+    n_frames = n_scored.sum()
+    hits = np.zeros(size, dtype=np.int64)
+    group_hits = np.zeros(size, dtype=np.int64)
+    beaten = np.zeros(size)  # negatives ranked above each positive, ties counting half
+    precision_sum = np.zeros(size)
+    for i in range(len(indptr) - 1):
+        if row_indptr[i] == row_indptr[i + 1]:
+            continue
+        hits[:] = 0
+        beaten[:] = 0.0
+        precision_sum[:] = 0.0
+        seen = 0
+        start, end = indptr[i], indptr[i + 1]
+        while start < end:
+            value = values[order[start]]
+            stop = start
+            group = 0
+            while stop < end and values[order[stop]] == value:
+                c = codes[order[stop]]
+                if c >= SCORED:
+                    group += 1
+                    group_hits[c - SCORED] += 1
+                stop += 1
+            for each in range(start, stop):
+                c = codes[order[each]] - SCORED
+                if c >= 0 and group_hits[c] > 0:
+                    new = group_hits[c]
+                    beaten[c] += new * ((seen - hits[c]) + 0.5 * (group - new))
+                    hits[c] += new
+                    precision_sum[c] += new * hits[c] / (seen + group)
+                    group_hits[c] = 0
+            seen += group
+            start = stop
+        for row in range(row_indptr[i], row_indptr[i + 1]):
+            c = row_class[row]
+            n = n_scored[c]
+            silent = n - hits[c]
+            lost = beaten[c] + silent * ((seen - hits[c]) + 0.5 * (n_frames - seen - silent))
+            negatives = n_frames - n
+            ap[row] = (precision_sum[c] + silent * n / max(n_frames, 1)) / max(n, 1)
+            auroc[row] = 1.0 - lost / (n * negatives) if n > 0 and negatives > 0 else np.nan
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_found(values, frames, frame_class, half, threshold, found_at):  # type: ignore[no-untyped-def]
-    order = np.argsort(-threshold)
-    seen = 0
-    entry = 0
-    for c in order:
-        while entry < len(values) and values[entry] > threshold[c]:
-            frame = frames[entry]
-            seen += half[frame] == SCORE and frame_class[frame] >= 0
-            entry += 1
-        found_at[c] = seen
-
-
-@numba.njit(cache=True, nogil=True)
-def purest_class(values, frames, frame_class, half, n_named, share, min_frames):  # type: ignore[no-untyped-def]
-    """Most frequent named class among the strongest CHOOSE-half frames, and its share among the SCORE half's."""
-    chosen = np.int64(-1)
-    result = np.nan
-    for side in (CHOOSE, SCORE):
-        active = 0
-        for frame in frames:
-            active += half[frame] == side and frame_class[frame] >= 0
-        if active < min_frames:
-            return -1, np.nan
-        take = max(min_frames, np.int64(np.ceil(share * active)))
-        counts = np.zeros(n_named + 1, dtype=np.int64)
-        taken = 0
-        last = np.float32(0.0)
-        for entry in range(len(frames)):
-            frame = frames[entry]
-            if half[frame] == side and frame_class[frame] >= 0:
-                if taken >= take and values[entry] < last:
+def purest_class(indptr, values, order, codes, n_named, share, min_frames, chosen, result):  # type: ignore[no-untyped-def]
+    """Fill each feature's most frequent named class among its strongest fit-half frames, and its share among the
+    scored half's."""
+    counts = np.zeros(n_named + 1, dtype=np.int64)
+    for i in range(len(indptr) - 1):
+        for side in (FIT, SCORE):
+            offset = SCORED * side
+            active = 0
+            for each in range(indptr[i], indptr[i + 1]):
+                active += offset <= codes[each] < offset + SCORED
+            if active < min_frames:
+                chosen[i] = -1
+                break
+            take = max(min_frames, np.int64(np.ceil(share * active)))
+            counts[:] = 0
+            taken = 0
+            last = np.float32(0.0)
+            for each in range(indptr[i], indptr[i + 1]):
+                c = codes[order[each]] - offset
+                if 0 <= c < SCORED:
+                    if taken >= take and values[order[each]] < last:
+                        break
+                    last = values[order[each]]
+                    counts[c] += 1
+                    taken += 1
+            if side == FIT:
+                chosen[i] = np.argmax(counts[:n_named])
+                if counts[chosen[i]] == 0:
+                    chosen[i] = -1
                     break
-                last = values[entry]
-                counts[frame_class[frame]] += 1
-                taken += 1
-        if side == CHOOSE:
-            chosen = np.argmax(counts[:n_named])
-            if counts[chosen] == 0:
-                return -1, np.nan
-        else:
-            result = counts[chosen] / taken
-    return chosen, result
+            else:
+                result[i] = counts[chosen[i]] / taken
 
 
 @numba.njit(cache=True, nogil=True)
-def rotated_hits(values, frames, threshold, position, clip, start, rings, moves, hits):  # type: ignore[no-untyped-def]
-    """Count hits `[s, c]` above each class's threshold (inf: not asked for), each clip's labels rotated, `s` times.
+def measure(  # type: ignore[no-untyped-def]
+    first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, cluster,
+    indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, member_positive, dealt,
+    hits, found, moved, rest, run, squares,
+):  # fmt: skip
+    """Measure targets on a part's entries of the scored half.
 
-    `position [t]` numbers the labelled frames of the SCORE half (−1 elsewhere), clip after clip from `start`;
-    `clip [p]` is their clip. `rings` holds each clip's labels twice in a row, so that a rotation by `moves [s, clip]`
-    never wraps.
+    A target is found where low < value ≤ high; it is right where the frame's class in its kind is one of `members`.
+    Frames near a class of `aside`, and frames of the class `outside[1]` in kind `outside[0]`, do not count.
+
+    Fills, by target, `hits`, `found`, `moved [t, s]` (hits after each move of the labels), `rest [t, s]` (found whose
+    moved class is not set aside), and Σh², Σh·m, Σf² + 2Σf·n in `squares [t, 3]`, summed over clusters with h hits, f
+    found and n positive frames, m = f + n. `run [t, 3]` holds the cluster under way with its h and f.
     """
-    lowest = threshold.min()
-    place = np.empty(len(values), dtype=np.int64)
-    home = np.empty(len(values), dtype=np.int32)
-    strength = np.empty(len(values), dtype=np.float32)
-    n = 0
-    for entry in range(len(values)):
-        if values[entry] <= lowest:
-            break
-        at = position[frames[entry]]
-        if at >= 0:
-            home[n] = clip[at]
-            place[n] = at + start[home[n]]
-            strength[n] = values[entry]
-            n += 1
-    for s in range(len(moves)):
-        for i in range(n):
-            c = rings[place[i] + moves[s, home[i]]]
-            if strength[i] > threshold[c]:
-                hits[s, c] += 1
+    last = first + len(clip)
+    n_shifts = moved.shape[1]
+    n_frames = len(clip)
+    for i in range(len(cursor)):
+        start, stop = cursor[i], cursor[i]
+        while stop < indptr[i + 1] and frames[stop] < last:
+            stop += 1
+        cursor[i] = stop
+        for target in range(target_indptr[i], target_indptr[i + 1]):
+            k = kind[target]
+            bottom, top = low[target], high[target]
+            c0, c1, c2, c3 = members[target]
+            a0, a1, a2 = aside[target]
+            own_kind, own_class = outside[target]
+            deal = dealt[k]
+            whole = len(deal) > 0
+            for entry in range(start, stop):
+                value = values[entry]
+                if value <= bottom or value > top:
+                    continue
+                t = np.int64(frames[entry]) - first
+                at = place[t, k]
+                if at < 0:
+                    continue
+                owner = clip[t]
+                c = classes[t, k]
+                if a0 >= 0:
+                    before = classes[t - 2, k] if t >= 2 and clip[t - 2] == owner else -1
+                    after = classes[t + 2, k] if t + 2 < n_frames and clip[t + 2] == owner else -1
+                    if (
+                        c in (a0, a1, a2)
+                        or (before >= 0 and before in (a0, a1, a2))
+                        or (after >= 0 and after in (a0, a1, a2))
+                    ):
+                        continue
+                if own_kind >= 0 and classes[t, own_kind] == own_class:
+                    continue
+                right = c == c0 or (c1 >= 0 and c in (c1, c2, c3))
+                found[target] += 1
+                hits[target] += right
+                group = cluster[owner]
+                if group != run[target, 0]:
+                    if run[target, 0] >= 0:
+                        flush(run, squares, target, k, member_positive)
+                    run[target, 0] = group
+                run[target, 1] += right
+                run[target, 2] += 1
+                if own_kind >= 0:
+                    continue
+                r = ring[k, owner - first_clip]
+                if whole:
+                    for s in range(n_shifts):
+                        c = deal[s, owner]
+                        moved[target, s] += c == c0 or (c1 >= 0 and c in (c1, c2, c3))
+                        rest[target, s] += c not in (a0, a1, a2)
+                    continue
+                base, length = ring_start[r], ring_length[r]
+                within = at - base
+                if c1 < 0 and a0 < 0:
+                    for s in range(n_shifts):
+                        turned = within + moves[r, s]
+                        if turned >= length:
+                            turned -= length
+                        moved[target, s] += track[base + turned] == c0
+                else:
+                    for s in range(n_shifts):
+                        turned = within + moves[r, s]
+                        if turned >= length:
+                            turned -= length
+                        c = track[base + turned]
+                        moved[target, s] += c == c0 or (c1 >= 0 and c in (c1, c2, c3))
+                        rest[target, s] += c not in (a0, a1, a2)
 
 
 @numba.njit(cache=True, nogil=True)
-def dealt_hits(values, frames, threshold, position, clip, wanted, dealt, hits):  # type: ignore[no-untyped-def]
-    """Count hits `[s, c]` of the `wanted` classes with whole clips' labels dealt to other clips: `dealt [s, clip]`."""
-    n_clips = dealt.shape[1]
-    for c in wanted:
-        found = np.zeros(n_clips, dtype=np.int64)
-        for entry in range(len(values)):
-            if values[entry] <= threshold[c]:
-                break
-            at = position[frames[entry]]
-            if at >= 0:
-                found[clip[at]] += 1
-        for s in range(len(dealt)):
-            for each in range(n_clips):
-                if dealt[s, each] == c:
-                    hits[s, c] += found[each]
-
-
-@numba.njit(cache=True, nogil=True)
-def clustered_variance(  # type: ignore[no-untyped-def]
-    values, frames, threshold, wanted, position, clip, cluster, frame_class, cluster_positive, f1, found, variance
-):
-    """Fill `variance` of the F1 of each `wanted` class, treating clusters of clips as the independent units.
-
-    Linearised (Taylor) variance of the ratio F1 = 2·hits / (found + positive) over G clusters:
-    G/(G−1) · Σ_g (2·hits_g − F1·(found_g + positive_g))² / (found + positive)².
-    """
-    n_clusters = len(cluster_positive)
-    for w in range(len(wanted)):
-        c = wanted[w]
-        residual = np.zeros(n_clusters)
-        total = np.float64(found[c])
-        for g in range(n_clusters):
-            residual[g] = -f1[c] * cluster_positive[g, c]
-            total += cluster_positive[g, c]
-        for entry in range(len(values)):
-            if values[entry] <= threshold[c]:
-                break
-            place = position[frames[entry]]
-            if place >= 0:
-                g = cluster[clip[place]]
-                residual[g] += 2.0 * (frame_class[frames[entry]] == c) - f1[c]
-        squares = 0.0
-        for g in range(n_clusters):
-            squares += residual[g] * residual[g]
-        variance[w] = n_clusters / max(n_clusters - 1, 1) * squares / (total * total) if total > 0 else 0.0
+def flush(run, squares, target, k, member_positive):  # type: ignore[no-untyped-def]
+    """Add the cluster under way to the sums of a target."""
+    h, f, n = run[target, 1], run[target, 2], member_positive[target, run[target, 0]]
+    squares[target, 0] += h * h
+    squares[target, 1] += h * (f + n)
+    squares[target, 2] += f * f + 2 * f * n
+    run[target, 1] = 0
+    run[target, 2] = 0

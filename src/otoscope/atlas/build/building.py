@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from otoscope.activations import ActivationStore
 from otoscope.atlas.atlas import Atlas
 from otoscope.atlas.build.code_pass import CodeWriter
@@ -25,7 +23,8 @@ from otoscope.atlas.build.reuse import Donors, fitting
 from otoscope.atlas.build.sources import frame_stream
 from otoscope.atlas.build.statistics import Uncut
 from otoscope.atlas.build.tables import (
-    ranked_labels,
+    write_acoustics,
+    write_bands,
     write_classes,
     write_clips,
     write_features,
@@ -34,11 +33,16 @@ from otoscope.atlas.build.tables import (
 from otoscope.atlas.build.transposing import transposed
 from otoscope.atlas.exports.parquet import write_tables
 from otoscope.atlas.format import FORMAT, TOTALS, VERSION
+from otoscope.atlas.labels.acoustic import AcousticTable
+from otoscope.atlas.labels.collecting import collect_labels
+from otoscope.atlas.labels.judging import judge, kind_facts
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
-from otoscope.evaluation.label_sets import label_sets, split_clips
+from otoscope.evaluation.discovery import RATE
+from otoscope.evaluation.label_sets import split_clips
 from otoscope.evaluation.labeller import N_SHIFTS, Labeller
+from otoscope.evaluation.traits import all_kinds
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage.locks import only_one
@@ -245,11 +249,12 @@ def _index(
     bounds = clip_bounds(clip_frames)
     n_frames = int(bounds[-1])
     half, held_out = split_clips(corpus, clip_frames, seed)
-    sets = label_sets(corpus, clip_frames, half, clock)
-    clip_of_frame = np.repeat(np.arange(len(clip_frames), dtype=np.int32), clip_frames)
-    labeller = Labeller(sets, clip_of_frame, half, seed=seed, n_shifts=n_shifts)
-
     parts = link_codes(writer, folder)
+    labelling = collect_labels(
+        corpus, all_kinds(corpus), clip_frames, [part["n_clips"] for part in parts], half, clock, folder,
+        writer.folder / "labels", seed=seed, n_shifts=n_shifts,
+    )  # fmt: skip
+    labeller = Labeller(labelling)
     totals = each.totals()
     uncut = None if totals is None or each.floors is None else Uncut(each.floors, totals)
     if uncut is not None:
@@ -258,23 +263,27 @@ def _index(
     turned = transposed(numbered, writer.folder / "transposed", dictionary.n_features)
     partners = CofiringCounter(numbered, turned.counts, n_frames, correlate=dictionary.kind in WITHOUT_DIRECTIONS)
     postings = PostingsWriter(folder, bounds)
-    statistics, purities, rows = [], [], []
+    heard = AcousticTable(numbered, labelling.cluster, bounds)
+    statistics, named, acoustic = [], [], []
     with track("index and label", dictionary.n_features, progress, unit="features") as advance:
         for found in in_order(
-            turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, labeller, uncut, partners)
+            turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, labeller, heard, uncut, partners)
         ):
             postings.append(found.block)
             statistics.append(found.statistics)
-            purities.append(found.purities)
-            rows.append(found.labels)
+            named.append(found.named)
+            acoustic.append(found.acoustic)
             advance(len(found.block))
     posting_parts = postings.close()
     turned.close()
-    labels = ranked_labels(joined(rows))
+    shutil.rmtree(writer.folder / "labels", ignore_errors=True)
+    judged = judge(labelling, named, joined(acoustic), dictionary.n_features)
     write_clips(folder, corpus, clip_frames, half)
-    write_features(folder, dictionary, statistics, purities, labels, each.floors)
-    write_labels(folder, labels, dictionary.n_features)
-    write_classes(folder, sets, labels)
+    write_features(folder, dictionary, statistics, joined([each.purities for each in named]), judged, each.floors)
+    write_labels(folder, judged.pairs, dictionary.n_features, each.floors)
+    write_bands(folder, judged.bands, dictionary.n_features)
+    write_acoustics(folder, joined(acoustic))
+    write_classes(folder, labelling, judged.pairs)
     return {
         "site": dictionary.site,
         "dictionary": dictionary_facts(dictionary),
@@ -288,15 +297,8 @@ def _index(
         "n_shifts": n_shifts,
         "floors": floor_facts(each),
         "held_out": held_out,
-        "labels": [
-            {
-                "kind": labels_of.kind,
-                "n_classes": len(labels_of.classes),
-                "n_dropped": labels_of.n_dropped,
-                "whole_clips": labels_of.whole_clips,
-            }
-            for labels_of in sets
-        ],
+        "false_discovery": {"rate": RATE, "method": "Benjamini-Bogomolov 2014: features by Simes, classes within"},
+        "labels": kind_facts(labelling),
         "codes": {"parts": parts},
         "postings": {"parts": posting_parts, "n_entries": postings.n_entries},
     }

@@ -17,8 +17,9 @@ from otoscope.atlas.build.clip_lists import clip_lists
 from otoscope.atlas.build.cofiring import CofiringCounter
 from otoscope.atlas.build.statistics import Columns, Uncut, feature_statistics
 from otoscope.atlas.format import PART_ENTRIES, postings_part
-from otoscope.evaluation.by_feature import Block, rank_entries
-from otoscope.evaluation.labeller import Labeller, Rows
+from otoscope.atlas.labels.acoustic import AcousticTable
+from otoscope.evaluation.by_feature import Block, ranking
+from otoscope.evaluation.labeller import Labeller, Named, Rows
 from otoscope.storage import atomic_path
 from otoscope.storage.arrays import write_arrays
 
@@ -73,8 +74,8 @@ class PostingsWriter:
 class Indexed:
     """What one block of features gave: the block, and its rows of every table."""
 
-    def __init__(self, block: Block, statistics: Columns, labels: Rows, purities: Rows) -> None:
-        self.block, self.statistics, self.labels, self.purities = block, statistics, labels, purities
+    def __init__(self, block: Block, statistics: Columns, named: Named, acoustic: Rows) -> None:
+        self.block, self.statistics, self.named, self.acoustic = block, statistics, named, acoustic
 
 
 def index_block(
@@ -82,16 +83,16 @@ def index_block(
     clip_starts: npt.NDArray[np.int64],
     n_frames: int,
     labeller: Labeller,
+    heard: AcousticTable,
     uncut: Uncut | None = None,
     partners: CofiringCounter | None = None,
 ) -> Indexed:
     """Describe and label the features of a block, and find what fires with them."""
-    frames, values = rank_entries(block.indptr, block.frames, block.values)
+    values = block.values[ranking(block.indptr, block.values)]
     statistics = feature_statistics(block, values, clip_starts, n_frames, uncut)
     if partners is not None:
         statistics |= partners.of(block)
-    labels, purities = labeller.label(Block(block.first, block.indptr, frames, values))
-    return Indexed(block, statistics, labels, purities)
+    return Indexed(block, statistics, labeller.label(block), heard.of(block))
 
 
 def in_order(blocks: Iterator[Block], work: Callable[[Block], Indexed]) -> Iterator[Indexed]:

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.build.indexing import clip_bounds, joined, runs
+from otoscope.atlas.build.indexing import clip_bounds, joined
 from otoscope.atlas.build.neighbours import decoder_neighbours, has_neighbours
 from otoscope.atlas.build.statistics import Columns
-from otoscope.atlas.format import CLASSES, CLIPS, FEATURES, LABELS
+from otoscope.atlas.format import ACOUSTICS, BANDS, CLASSES, CLIPS, FEATURES, LABELS
+from otoscope.atlas.labels.judging import Judged
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
-from otoscope.evaluation.label_sets import LabelSet
-from otoscope.evaluation.labeller import N_BEST, N_RANKED, Rows
-from otoscope.evaluation.selectivity import benjamini_hochberg
+from otoscope.evaluation.labelling import Labelling
+from otoscope.evaluation.targets import Rows
 from otoscope.storage.arrays import pack_strings, write_arrays
 
-MAX_Q = 0.05
-"""A feature carries its best class as its label only below this false-discovery rate."""
+BAND_FIGURES = ("skill", "f1", "f1_low", "f1_high", "precision", "recall", "chance", "p_value", "q_value")
 LABEL_FIGURES = (
     "f1", "f1_low", "f1_high", "precision", "recall", "ap", "auroc", "chance", "p_value", "q_value", "threshold",
 )  # fmt: skip
@@ -55,16 +54,17 @@ def write_features(
     folder: Path,
     dictionary: Dictionary,
     statistics: list[Columns],
-    purities: list[Rows],
-    labels: Rows,
+    purities: Rows,
+    judged: Judged,
     floors: npt.NDArray[np.float32] | None = None,
 ) -> None:
     """Write `features.safetensors`; `label` and `purity_label` are numbers of classes, −1 for none."""
-    columns: Arrays = {**joined(statistics), **best_labels(labels, dictionary.n_features)}
-    found = joined(purities)
+    columns: Arrays = {**joined(statistics), **label_columns(judged)}
+    if floors is not None:
+        columns["threshold"] = np.maximum(columns["threshold"], floors)
     columns["postings_from"] = np.zeros(dictionary.n_features, dtype=np.float32) if floors is None else floors
-    columns["purity"] = found["purity"]
-    columns["purity_label"] = found["purity_class"].astype(np.int32)
+    columns["purity"] = purities["purity"]
+    columns["purity_label"] = purities["purity_class"].astype(np.int32)
     if has_neighbours(dictionary):
         columns |= decoder_neighbours(dictionary)
     units = [dictionary.unit_label(i) for i in range(dictionary.n_features)] if dictionary.kind == "neurons" else []
@@ -73,8 +73,10 @@ def write_features(
     write_arrays(folder / FEATURES, columns)
 
 
-def write_labels(folder: Path, labels: Rows, n_features: int) -> None:
-    """Write `labels.safetensors`: rows sorted by feature and rank."""
+def write_labels(folder: Path, labels: Rows, n_features: int, floors: npt.NDArray[np.float32] | None = None) -> None:
+    """Write `labels.safetensors`: rows sorted by feature and rank; no threshold lies below its feature's floor."""
+    if floors is not None:
+        labels = {**labels, "threshold": np.maximum(labels["threshold"], floors[labels["feature"]])}
     counts = np.bincount(labels["feature"], minlength=n_features)
     columns: Arrays = {
         "indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
@@ -87,21 +89,22 @@ def write_labels(folder: Path, labels: Rows, n_features: int) -> None:
     write_arrays(folder / LABELS, columns)
 
 
-def write_classes(folder: Path, sets: list[LabelSet], labels: Rows) -> None:
+def write_classes(folder: Path, labelling: Labelling, labels: Rows) -> None:
     """Write `classes.safetensors`: how often each class occurs, and its best feature, chosen on one half of the voices
     and measured on the other."""
-    n_frames = [np.bincount(each.frame_class[each.frame_class >= 0], minlength=len(each.classes) + 1) for each in sets]
-    n_classes = sum(len(each.classes) for each in sets)
+    kinds = labelling.kinds
+    counts = [each.sum(axis=0) for each in labelling.n_positive]
+    n_classes = sum(len(each.classes) for each in kinds)
     best = labels["class_rank"] == 0
     at = labels["class"][best]
     feature = np.full(n_classes, -1, dtype=np.int64)
     feature[at] = labels["feature"][best]
     columns: Arrays = {
-        **texts("label", [name for each in sets for name in each.classes]),
-        **texts("kind", [each.kind for each in sets for _ in each.classes]),
-        "n_intervals": np.concatenate([np.zeros(0, dtype=np.int64), *(each.n_intervals for each in sets)]),
-        "n_frames": np.concatenate([np.zeros(0, dtype=np.int64), *(counts[:-1] for counts in n_frames)]),
-        "prevalence": np.concatenate([np.zeros(0), *(counts[:-1] / counts.sum() for counts in n_frames)]),
+        **texts("label", [name for each in kinds for name in each.classes]),
+        **texts("kind", [each.name for each in kinds for _ in each.classes]),
+        "n_intervals": np.concatenate([np.zeros(0, dtype=np.int64), *(each.n_intervals for each in kinds)]),
+        "n_frames": np.concatenate([np.zeros(0, dtype=np.int64), *(each[:-1] for each in counts)]),
+        "prevalence": np.concatenate([np.zeros(0), *(each[:-1] / max(each.sum(), 1) for each in counts)]),
         "best_feature": feature,
     }
     for name in ("f1", "f1_low", "f1_high", "ap", "auroc"):
@@ -111,31 +114,35 @@ def write_classes(folder: Path, sets: list[LabelSet], labels: Rows) -> None:
     write_arrays(folder / CLASSES, columns)
 
 
-def ranked_labels(rows: Rows) -> Rows:
-    """Sort pairs by feature and skill; drop those that are neither a feature's nor a class's best; adjust p-values."""
-    order = np.lexsort((rows["class"], -rows["skill"], rows["feature"]))
-    rows = {name: values[order] for name, values in rows.items()}
-    rows["rank"] = runs(rows["feature"])
-    by_class = np.lexsort((rows["feature"], -rows["skill"], rows["class"]))
-    class_rank = np.empty(len(by_class), dtype=np.int32)
-    class_rank[by_class] = runs(rows["class"][by_class])
-    kept = (rows["rank"] < N_RANKED) | (class_rank < N_BEST)
-    rows = {name: values[kept] for name, values in rows.items()}
-    rows["class_rank"] = class_rank[kept]
-    rows["q_value"] = benjamini_hochberg(rows["p_value"])
-    return rows
+def write_acoustics(folder: Path, columns: dict[str, npt.NDArray[np.float32]]) -> None:
+    """Write `acoustics.safetensors`."""
+    write_arrays(folder / ACOUSTICS, dict(columns))
 
 
-def best_labels(labels: Rows, n_features: int) -> Arrays:
-    """Columns that give each feature its best class, measured; no name where that class may be chance."""
-    best = labels["rank"] == 0
-    at = labels["feature"][best].astype(np.int64)
-    name = np.full(n_features, -1, dtype=np.int32)
-    name[at] = np.where(labels["q_value"][best] <= MAX_Q, labels["class"][best], -1)
-    columns: Arrays = {"label": name}
+def write_bands(folder: Path, bands: Rows, n_features: int) -> None:
+    """Write `bands.safetensors`: rows sorted by feature."""
+    counts = np.bincount(bands["feature"].astype(np.int64), minlength=n_features)
+    columns: Arrays = {"indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64)}
+    for name in ("role", "step", "members", "passes", "band_low", "band_high"):
+        columns[name] = bands[name]
+    for name in BAND_FIGURES:
+        columns[name] = bands[name].astype(np.float32)
+    write_arrays(folder / BANDS, columns)
+
+
+def label_columns(judged: Judged) -> Arrays:
+    """Columns that give each feature its label, measured; no name (but the figures of its first class) where that may
+    be chance."""
+    n = len(judged.first)
+    at = np.flatnonzero(judged.first >= 0)
+    rows = judged.first[at]
+    name = np.full(n, -1, dtype=np.int32)
+    named = judged.label >= 0
+    name[named] = judged.pairs["class"][judged.label[named]]
+    columns: Arrays = {"label": name, "n_labels": judged.n_labels, "nature": judged.nature}
     for figure in LABEL_FIGURES:
-        column = np.full(n_features, np.nan, dtype=np.float64 if figure == "threshold" else np.float32)
-        column[at] = labels[figure][best]
+        column = np.full(n, np.nan, dtype=np.float64 if figure == "threshold" else np.float32)
+        column[at] = judged.pairs[figure][rows]
         columns[figure] = column
     return columns
 

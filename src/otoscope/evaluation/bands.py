@@ -1,0 +1,222 @@
+"""Several labels of one feature: classes one after another, each in its band of activation, and their union.
+
+On the fit half only. The best class with the best band of values is taken, its frames and those near it are set aside,
+then the best among the rest, while one is found well enough. Bands lie between quantiles of the active values, closer
+together towards the strongest. The union is the set of classes that one threshold finds better than any one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.evaluation.scoring import SCORED
+
+MAX_BANDS = 4
+MAX_MEMBERS = 4
+MIN_SKILL = 0.2
+"""A class must be found this far of the way from always-on to perfect among the frames not yet set aside."""
+MIN_HITS = 10
+MIN_GAIN = 0.02
+"""What each further class must add to the F1 of a union."""
+EDGES = np.array([0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.27, 0.35, 0.45, 0.55, 0.7, 0.85, 1.0])
+"""Upper ends of the bins, as shares of the active frames, strongest first."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What `choose_bands` found for `n` features in one kind.
+
+    Attributes:
+        classes: `[n, bands]`, −1 for none; `low`, `high`, `skill` of each: active where low < value ≤ high.
+        members: `[n, members]` of the union, −1 for none (no union with fewer than two); `union_low`, `union_skill`.
+    """
+
+    classes: npt.NDArray[np.int16]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    skill: npt.NDArray[np.float64]
+    members: npt.NDArray[np.int16]
+    union_low: npt.NDArray[np.float64]
+    union_skill: npt.NDArray[np.float64]
+
+
+def choose_bands(
+    indptr: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float32],
+    order: npt.NDArray[np.uint32],
+    codes: npt.NDArray[np.int16],
+    around: npt.NDArray[np.int16],
+    n_fit: npt.NDArray[np.int64],
+    near: npt.NDArray[np.int64],
+) -> Bands:
+    """Choose bands and unions for the features of a block.
+
+    Args:
+        indptr, values: entries of the features; `order` ranks them by falling value within a feature.
+        codes: `[e]` see `otoscope.evaluation.scoring`; `around [e, 2]` the classes two frames before and after.
+        n_fit: `[c + 1]` frames of each class in the fit half; the last is "none of them".
+        near: `[c + 1, c + 1]` frames of the second class near the first in the fit half.
+    """
+    n = len(indptr) - 1
+    classes = np.full((n, MAX_BANDS), -1, dtype=np.int16)
+    low, high, skill = (np.full((n, MAX_BANDS), fill) for fill in (0.0, np.inf, 0.0))
+    members = np.full((n, MAX_MEMBERS), -1, dtype=np.int16)
+    union_low, union_skill = np.full(n, np.inf), np.zeros(n)
+    _choose(
+        indptr, values, order, codes, around, n_fit, near, EDGES, classes, low, high, skill, members, union_low,
+        union_skill,
+    )  # fmt: skip
+    return Bands(classes, low, high, skill, members, union_low, union_skill)
+
+
+@numba.njit(cache=True, nogil=True)
+def _choose(  # type: ignore[no-untyped-def]
+    indptr, values, order, codes, around, n_fit, near, edges, classes, low, high, skill, members, union_low, union_skill
+):
+    n_bins, size = len(edges), len(n_fit)
+    hist = np.zeros((n_bins + 1, size), dtype=np.int64)
+    strongest, weakest = np.zeros(n_bins), np.zeros(n_bins)
+    for i in range(len(indptr) - 1):
+        for step in range(classes.shape[1]):
+            aside = classes[i, :step]
+            m = _bins(indptr[i], indptr[i + 1], values, order, codes, around, aside, edges, hist, strongest, weakest)
+            if m < MIN_HITS:
+                break
+            if step == 0:
+                _union(i, hist, strongest, weakest, n_fit, members, union_low, union_skill)
+            found = _best_band(hist, n_fit, near, aside)
+            if found[0] < MIN_SKILL:
+                break
+            skill[i, step] = found[0]
+            classes[i, step] = np.int16(found[1])
+            top, bottom = np.int64(found[2]), np.int64(found[3])
+            above, below = top - 1, bottom + 1
+            while above >= 0 and hist[above].sum() == 0:
+                above -= 1
+            while below < n_bins and hist[below].sum() == 0:
+                below += 1
+            high[i, step] = np.inf if above < 0 else (weakest[above] + strongest[top]) / 2
+            low[i, step] = (weakest[bottom] + (strongest[below] if below < n_bins else 0.0)) / 2
+
+
+@numba.njit(cache=True, nogil=True)
+def _bins(start, stop, values, order, codes, around, aside, edges, hist, strongest, weakest):  # type: ignore[no-untyped-def]
+    """Count the fit-half entries that are not set aside by bin of value and class; returns how many there are."""
+    hist[:] = 0
+    m = 0
+    for each in range(start, stop):
+        m += _counts(codes[order[each]], around[order[each]], aside)
+    rank, fresh, b = 0, -1, 0
+    last = np.float32(-1.0)
+    for each in range(start, stop):
+        e = order[each]
+        if not _counts(codes[e], around[e], aside):
+            continue
+        if values[e] != last:
+            while rank >= edges[b] * m and b < len(edges) - 1:
+                b += 1
+            last = values[e]
+        if b != fresh:
+            strongest[b] = last
+            fresh = b
+        weakest[b] = last
+        hist[b, codes[e]] += 1
+        rank += 1
+    return m
+
+
+@numba.njit(cache=True, nogil=True)
+def _counts(code, around, aside):  # type: ignore[no-untyped-def]
+    if code < 0 or code >= SCORED:
+        return False
+    for c in aside:  # noqa: SIM110 (numba knows no generators)
+        if c >= 0 and (code == c or around[0] == c or around[1] == c):
+            return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_band(hist, n_fit, near, aside):  # type: ignore[no-untyped-def]
+    """Skill, class, first and last bin of the class and band with the best skill."""
+    n_bins, n_classes = hist.shape[0] - 1, hist.shape[1] - 1
+    found = np.zeros(n_bins + 1)
+    for b in range(n_bins):
+        found[b + 1] = found[b] + hist[b].sum()
+    frames = np.float64(n_fit.sum())
+    for a in aside:
+        frames -= near[a].sum()
+    best = (0.0, -1, 0, 0)
+    above = np.zeros(n_bins + 1)
+    for c in range(n_classes):
+        total, positive = 0, np.float64(n_fit[c])
+        for b in range(n_bins):
+            total += hist[b, c]
+        taken = False
+        for a in aside:
+            positive -= near[a, c]
+            taken |= a == c
+        if taken or total < MIN_HITS:
+            continue
+        positive = max(positive, np.float64(total))
+        always = 2 * positive / (positive + max(frames, positive))
+        if always >= 1 or (2 * total / (total + positive) - always) / (1 - always) <= best[0]:
+            continue
+        for b in range(n_bins):
+            above[b + 1] = above[b] + hist[b, c]
+        for bottom in range(n_bins):
+            for top in range(bottom + 1):
+                hits = above[bottom + 1] - above[top]
+                f1 = 2 * hits / (found[bottom + 1] - found[top] + positive)
+                skill = (f1 - always) / (1 - always)
+                if hits >= MIN_HITS and skill > best[0]:
+                    best = (skill, c, top, bottom)
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def _union(i, hist, strongest, weakest, n_fit, members, union_low, union_skill):  # type: ignore[no-untyped-def]
+    """The few classes that one threshold finds best together: at each threshold those with the highest recall."""
+    n_bins, n_classes = hist.shape[0] - 1, hist.shape[1] - 1
+    hits = np.zeros(n_classes, dtype=np.int64)
+    chosen = np.full(members.shape[1], -1, dtype=np.int64)
+    frames = n_fit.sum()
+    found = 0
+    for b in range(n_bins):
+        for c in range(n_classes):
+            hits[c] += hist[b, c]
+        inside = hist[b].sum()
+        found += inside
+        if inside == 0:
+            continue
+        right, positive, f1, n = 0, 0, 0.0, 0
+        chosen[:] = -1
+        while n < len(chosen):
+            top, recall = -1, 0.0
+            for c in range(n_classes):
+                own = hits[c] / n_fit[c] if n_fit[c] > 0 and hits[c] >= MIN_HITS else 0.0
+                if own > recall and not (chosen[:n] == c).any():
+                    top, recall = c, own
+            if top < 0:
+                break
+            gained = 2.0 * (right + hits[top]) / (found + positive + n_fit[top])
+            if gained < f1 + MIN_GAIN:
+                break
+            right, positive, f1 = right + hits[top], positive + n_fit[top], gained
+            chosen[n] = top
+            n += 1
+        always = 2.0 * positive / max(positive + frames, 1)
+        skill = (f1 - always) / (1 - always) if always < 1 else 0.0
+        if skill > union_skill[i]:
+            below = b + 1
+            while below < n_bins and hist[below].sum() == 0:
+                below += 1
+            union_skill[i] = skill
+            union_low[i] = (weakest[b] + (strongest[below] if below < n_bins else 0.0)) / 2
+            members[i, :] = -1
+            if n >= 2:
+                for j in range(n):
+                    members[i, j] = chosen[j]

@@ -1,0 +1,336 @@
+"""The labels of a corpus as scoring reads them: in parts of whole clips, with the rotations that show chance.
+
+In memory stay only tables of clips and classes; a part holds the classes of its frames and can lie in a mapped file.
+Short clips in a row are joined to rings of `MIN_RING` frames, or their few possible rotations would make chance look
+less variable than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from otoscope.evaluation.label_sets import LabelSet
+
+FIT, SCORE = 0, 1
+"""The halves: thresholds and pairs are chosen on the first and everything reported is measured on the second."""
+N_SHIFTS = 32
+"""Times the labels are moved for the null."""
+MIN_SHIFT = 25
+"""Labels rotate by at least this many frames (0.5 s), either way; less in rings shorter than four times as long."""
+MIN_RING = 150
+"""Clips with fewer labelled frames rotate together with the next ones."""
+MAX_CLUSTERS = 512
+"""Clips are the clusters of confidence intervals; beyond this number, groups of neighbouring clips are."""
+NEAR = 2
+"""A frame is near a class that holds in it, or so many frames before or after."""
+BANDED = ("phone", "word", "sound_class")
+"""Kinds in which a feature may have several labels."""
+
+Ints = npt.NDArray[np.int64]
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class LabelKindClasses:
+    """One kind of label: its classes and what whole clips or speakers it holds for (`LabelKind.holds_for`)."""
+
+    name: str
+    classes: tuple[str, ...]
+    n_intervals: Ints
+    holds_for: str = "frames"
+
+
+@dataclass(frozen=True)
+class LabelPart:
+    """Labels of a run of whole clips.
+
+    Attributes:
+        first: its first frame in the corpus.
+        classes: `[t, k]` class of every frame in each kind; −1 dropped, the number of classes for "none of them".
+        clip: `[t]` number of its clip in the corpus.
+        place: `[t, k]` where the frame's class lies in `track`; −1 unless labelled and of the scored half.
+        track: the classes of such frames, kind after kind, clip after clip.
+        ring: `[k, clips]` which ring a clip of this part belongs to (−1 none); `first_clip` is the first column's clip.
+        ring_start, ring_length: `[r]` where a ring lies in `track`.
+        moves: `[r, s]` how far it rotates.
+    """
+
+    first: int
+    classes: npt.NDArray[np.int16]
+    clip: npt.NDArray[np.int32]
+    place: npt.NDArray[np.int32]
+    track: npt.NDArray[np.int16]
+    ring: npt.NDArray[np.int32]
+    first_clip: int
+    ring_start: Ints
+    ring_length: Ints
+    moves: npt.NDArray[np.int32]
+
+    @property
+    def last(self) -> int:
+        """The frame after its last."""
+        return self.first + len(self.clip)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Everything that scoring knows about the labels of a corpus.
+
+    Attributes:
+        kinds: the kinds, in the order of the columns of the parts; only those with two classes or more are `usable`.
+        half: `[k, b]` which half a clip is in.
+        n_positive: per kind `[2, c + 1]` frames of each class in either half.
+        whole: `[k]` whether labels hold for whole clips, so that they are dealt and not rotated.
+        dealt: per kind `[s, b]` classes dealt to the clips (empty unless `whole`), and `dealt_positive` `[s, c + 1]`.
+        cluster: `[b]` cluster of each clip; `cluster_positive` per kind `[g, c + 1]` its frames of each class.
+        near: for kinds in `BANDED`, `[2, c + 1, c + 1]`: frames of the second class near the first.
+        in_word: `[2, phones + 1, words + 1]` frames of each phone in each word; empty without either kind.
+        n_dropped: `[k]` frames without a label.
+        n_parts, part: the parts.
+    """
+
+    kinds: tuple[LabelKindClasses, ...]
+    half: npt.NDArray[np.uint8]
+    n_positive: tuple[Ints, ...]
+    whole: npt.NDArray[np.bool_]
+    usable: npt.NDArray[np.bool_]
+    dealt: tuple[npt.NDArray[np.int16], ...]
+    dealt_positive: tuple[Ints, ...]
+    cluster: npt.NDArray[np.int32]
+    cluster_positive: tuple[Ints, ...]
+    near: dict[str, Ints]
+    in_word: Ints
+    n_dropped: Ints
+    n_shifts: int
+    n_parts: int
+    part: Callable[[int], LabelPart]
+
+    @property
+    def first_class(self) -> Ints:
+        """`[k + 1]` number of each kind's first class when the classes of all kinds are counted on."""
+        return np.cumsum([0, *(len(each.classes) for each in self.kinds)])
+
+    def column(self, kind: str) -> int:
+        """Column of a kind; −1 where it is missing or unusable."""
+        found = [i for i, each in enumerate(self.kinds) if each.name == kind and self.usable[i]]
+        return found[0] if found else -1
+
+
+@dataclass
+class LabelCollector:
+    """Takes in the classes of clips, part by part, and counts what `Labelling` needs."""
+
+    kinds: Sequence[LabelKindClasses]
+    half: npt.NDArray[np.uint8]
+    seed: int
+    n_shifts: int = N_SHIFTS
+    speakers: Sequence[str | None] = ()
+    n_clips_done: int = 0
+    first_frame: int = 0
+    constant: Ints = field(init=False)
+    labelled: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        n_kinds, n_clips = len(self.kinds), self.half.shape[1]
+        n_clusters = min(max(n_clips, 1), MAX_CLUSTERS)
+        sizes = [len(each.classes) + 1 for each in self.kinds]
+        self.cluster = (np.arange(n_clips) * n_clusters // max(n_clips, 1)).astype(np.int32)
+        self.n_positive = tuple(np.zeros((2, size), dtype=np.int64) for size in sizes)
+        self.cluster_positive = tuple(np.zeros((n_clusters, size), dtype=np.int64) for size in sizes)
+        self.n_dropped = np.zeros(n_kinds, dtype=np.int64)
+        self.constant, self.labelled = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
+        self.clip_class = np.full((n_kinds, n_clips), -1, dtype=np.int16)
+        self.clip_length = np.zeros((n_kinds, n_clips), dtype=np.int64)
+        names = [each.name for each in self.kinds]
+        self.near = {
+            name: np.zeros((2, sizes[k], sizes[k]), dtype=np.int64) for k, name in enumerate(names) if name in BANDED
+        }
+        both = {"phone", "word"} <= set(names)
+        self._spoken = (names.index("phone"), names.index("word")) if both else None
+        p, w = (sizes[k] for k in self._spoken) if self._spoken else (0, 0)
+        self.in_word = np.zeros((2, p, w), dtype=np.int64)
+
+    def add(self, classes: npt.NDArray[np.int16], clip_frames: Sequence[int]) -> LabelPart:
+        """Take in the classes `[t, k]` of the next clips, which are one part."""
+        first_clip, n_clips = self.n_clips_done, len(clip_frames)
+        local = np.repeat(np.arange(n_clips, dtype=np.int32), clip_frames)
+        clip = local + np.int32(first_clip)
+        half = self.half[:, first_clip : first_clip + n_clips]
+        place = np.full(classes.shape, -1, dtype=np.int32)
+        ring = np.full((len(self.kinds), n_clips), -1, dtype=np.int32)
+        tracks, at = [np.zeros(0, dtype=np.int16)], 0
+        spans: list[tuple[int, int]] = []
+        for k, kind in enumerate(self.kinds):
+            own = classes[:, k]
+            self._count(k, own, clip, half[k][local])
+            mine = np.flatnonzero((own >= 0) & (half[k][local] == SCORE))
+            place[mine, k] = at + np.arange(len(mine), dtype=np.int32)
+            tracks.append(own[mine])
+            lengths = np.bincount(local[mine], minlength=n_clips)
+            known = np.flatnonzero(lengths)
+            starts = np.cumsum(lengths) - lengths
+            self.clip_class[k, first_clip + known] = own[mine][starts[known]]
+            self.clip_length[k, first_clip : first_clip + n_clips] = lengths
+            spans += _rings(lengths, at, ring[k], len(spans))
+            at += len(mine)
+            if kind.name in self.near:
+                _count_near(own, clip, half[k], first_clip, self.near[kind.name])
+        if self._spoken:
+            _count_pairs(*(classes[:, k] for k in self._spoken), clip, half[0], first_clip, self.in_word)
+        start, length = np.array(spans, dtype=np.int64).reshape(-1, 2).T
+        rng = np.random.default_rng([self.seed, self.first_frame])
+        least = np.minimum(MIN_SHIFT, length // 4)
+        moves = rng.integers(least, length - least + 1, size=(self.n_shifts, len(length))) % np.maximum(length, 1)
+        part = LabelPart(
+            first=self.first_frame,
+            classes=classes,
+            clip=clip,
+            place=place,
+            track=np.concatenate(tracks),
+            ring=ring,
+            first_clip=first_clip,
+            ring_start=np.ascontiguousarray(start),
+            ring_length=np.ascontiguousarray(length),
+            moves=np.ascontiguousarray(moves.T.astype(np.int32)),
+        )
+        self.n_clips_done += n_clips
+        self.first_frame += len(clip)
+        return part
+
+    def note(self, labelled: Sequence[bool], constant: Sequence[bool]) -> None:
+        """Count a clip: in which kinds it is labelled, and in which one class holds for all of it."""
+        self.labelled += np.asarray(labelled, dtype=np.int64)
+        self.constant += np.asarray(constant, dtype=np.int64)
+
+    def finish(self, n_parts: int, part: Callable[[int], LabelPart]) -> Labelling:
+        """Return the labelling, once all clips are in."""
+        whole = 2 * self.constant > self.labelled
+        whole |= np.array([each.holds_for != "frames" for each in self.kinds], dtype=bool)
+        dealt, dealt_positive = [], []
+        rng = np.random.default_rng([self.seed, 1, len(self.kinds)])
+        for k, kind in enumerate(self.kinds):
+            moved = self._deal(k, kind, rng) if whole[k] else np.zeros((0, 0), dtype=np.int16)
+            size = len(kind.classes) + 1
+            rows = [_weighted(row, self.clip_length[k], size) for row in moved]
+            dealt.append(moved)
+            dealt_positive.append(np.stack(rows) if rows else np.zeros((0, size), dtype=np.int64))
+        present = [int((counts.sum(axis=0) > 0).sum()) for counts in self.n_positive]
+        usable = [len(kind.classes) > 0 and n > 1 for kind, n in zip(self.kinds, present, strict=True)]
+        return Labelling(
+            kinds=tuple(self.kinds),
+            half=self.half,
+            n_positive=self.n_positive,
+            whole=np.asarray(whole),
+            usable=np.array(usable, dtype=bool),
+            dealt=tuple(dealt),
+            dealt_positive=tuple(dealt_positive),
+            cluster=self.cluster,
+            cluster_positive=self.cluster_positive,
+            near=self.near,
+            in_word=self.in_word,
+            n_dropped=self.n_dropped,
+            n_shifts=self.n_shifts,
+            n_parts=n_parts,
+            part=part,
+        )
+
+    def _count(
+        self, k: int, own: npt.NDArray[np.int16], clip: npt.NDArray[np.int32], side: npt.NDArray[np.uint8]
+    ) -> None:
+        known = own >= 0
+        size = len(self.kinds[k].classes) + 1
+        for half in (FIT, SCORE):
+            self.n_positive[k][half] += np.bincount(own[known & (side == half)], minlength=size)
+        scored = known & (side == SCORE)
+        n_clusters = len(self.cluster_positive[k])
+        flat = self.cluster[clip[scored]].astype(np.int64) * size + own[scored]
+        self.cluster_positive[k][:] += np.bincount(flat, minlength=n_clusters * size).reshape(n_clusters, size)
+        self.n_dropped[k] += int((~known).sum())
+
+    def _deal(self, k: int, kind: LabelKindClasses, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+        """`[s, b]` the classes of whole clips (or of whole speakers), dealt to others."""
+        held = self.clip_class[k]
+        known = np.flatnonzero(held >= 0)
+        units = [(self.speakers[i] if self.speakers else None) or f"clip {i}" for i in known.tolist()]
+        group = np.arange(len(known)) if kind.holds_for != "speakers" else np.unique(units, return_inverse=True)[1]
+        _, first = np.unique(group, return_index=True)
+        moved = np.full((self.n_shifts, len(held)), -1, dtype=np.int16)
+        for row in moved:
+            row[known] = held[known][first][rng.permutation(len(first))][group]
+        return moved
+
+
+def labelling_of_sets(
+    sets: Sequence[LabelSet],
+    clip_of_frame: npt.NDArray[np.int32],
+    half: npt.NDArray[np.uint8],
+    *,
+    seed: int,
+    n_shifts: int = N_SHIFTS,
+) -> Labelling:
+    """Return the labelling of frames whose labels are in memory, as one part."""
+    kinds = [
+        LabelKindClasses(each.kind, each.classes, each.n_intervals, "clips" if each.whole_clips else "frames")
+        for each in sets
+    ]
+    collector = LabelCollector(kinds, np.tile(half, (len(sets), 1)), seed, n_shifts)
+    classes = np.stack([each.frame_class for each in sets], axis=1)
+    part = collector.add(classes, np.bincount(clip_of_frame, minlength=len(half)).tolist())
+    return collector.finish(1, lambda _: part)
+
+
+def _rings(lengths: Ints, at: int, ring: npt.NDArray[np.int32], first: int) -> list[tuple[int, int]]:
+    """Join short clips in a row; fill `ring [clips]` and return (start, length) of the new rings."""
+    spans: list[tuple[int, int]] = []
+    start, size, members = at, 0, []
+    for clip, length in enumerate(lengths.tolist()):
+        if length == 0:
+            continue
+        members.append(clip)
+        size += length
+        if size >= MIN_RING:
+            ring[members] = first + len(spans)
+            spans.append((start, size))
+            start, size, members = start + size, 0, []
+    if members and spans:
+        ring[members] = first + len(spans) - 1
+        spans[-1] = (spans[-1][0], spans[-1][1] + size)
+    elif members:
+        ring[members] = first
+        spans.append((start, size))
+    return spans
+
+
+def _weighted(classes: npt.NDArray[np.int16], weights: Ints, size: int) -> Ints:
+    known = classes >= 0
+    return np.bincount(classes[known], weights=weights[known], minlength=size).astype(np.int64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_near(classes, clip, half, first_clip, near):  # type: ignore[no-untyped-def]
+    n = len(classes)
+    for t in range(n):
+        c = classes[t]
+        if c < 0:
+            continue
+        side = half[clip[t] - first_clip]
+        before = classes[t - NEAR] if t >= NEAR and clip[t - NEAR] == clip[t] else -1
+        after = classes[t + NEAR] if t + NEAR < n and clip[t + NEAR] == clip[t] else -1
+        near[side, c, c] += 1
+        if before >= 0 and before != c:
+            near[side, before, c] += 1
+        if after >= 0 and after != c and after != before:
+            near[side, after, c] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_pairs(first, second, clip, half, first_clip, counts):  # type: ignore[no-untyped-def]
+    for t in range(len(first)):
+        if first[t] >= 0 and second[t] >= 0:
+            counts[half[clip[t] - first_clip], first[t], second[t]] += 1
