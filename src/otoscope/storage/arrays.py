@@ -29,12 +29,12 @@ _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
 class DamagedError(OtoscopeError):
-    """A file is not as it was written. `path` names it, `start`, `stop` the bytes (−1: unknown)."""
+    """A file is not as it was written. `path` names it, `what` says how, `start`, `stop` the bytes (−1: unknown)."""
 
     def __init__(self, path: Path, what: str, start: int = -1, stop: int = -1) -> None:
         where = f" (bytes {start:,} to {stop:,})" if start >= 0 else ""
         super().__init__(f"{path} is damaged: {what}{where}; `otoscope doctor` finds and repairs what it can.")
-        self.path, self.start, self.stop = path, start, stop
+        self.path, self.what, self.start, self.stop = path, what, start, stop
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -143,6 +143,11 @@ class ArrayFile:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an array."""
         return self._entry(name)[1]
+
+    def span(self, name: str) -> tuple[int, int]:
+        """First byte of an array in the file, and the one after its last."""
+        dtype, shape, first = self._entry(name)
+        return first, first + dtype.itemsize * math.prod(shape)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Return rows `start:stop` of an array: a read-only view of the file, no copy.

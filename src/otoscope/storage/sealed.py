@@ -8,16 +8,18 @@ more, since nothing else could restore it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from otoscope.errors import OtoscopeError
 from otoscope.storage.arrays import BLOCK_BYTES, ArrayFile, DamagedError, block_checks, damaged_blocks
@@ -202,6 +204,26 @@ class SealedFolder:
                 found.append(Damage(name, "it does not belong here"))
         return found
 
+    def restore(self, name: str, candidate: Path) -> None:
+        """Put a file back as it was written, from a candidate and from what is whole of the file itself.
+
+        Every 64 KiB are taken from whichever of the two has their checksum. Who has opened this folder before should
+        open it again.
+
+        Raises:
+            DamagedError: a stretch is whole in neither; nothing was changed.
+        """
+        path, size = self.folder / name, int(self.meta["files"][name]["bytes"])
+        with contextlib.ExitStack() as stack, atomic_path(path) as temporary, open(temporary, "wb") as out:
+            sources = [stack.enter_context(open(each, "rb")) for each in (candidate, path) if each.is_file()]
+            for number, check in enumerate(self.checks(name).tolist()):
+                start, stop = number * BLOCK_BYTES, min(size, (number + 1) * BLOCK_BYTES)
+                blocks = (_stretch(source, start, stop) for source in sources)
+                good = next((block for block in blocks if xxhash.xxh3_64_intdigest(block) == check), None)
+                if good is None:
+                    raise DamagedError(path, "what was computed anew differs from what was there", start, stop)
+                out.write(good)
+
     def release(self) -> None:
         """Give back the memory of everything that was read."""
         for file in list(self._open.values()):
@@ -213,6 +235,46 @@ class SealedFolder:
         if size == expected:
             return ""
         return "it is missing" if size < 0 else f"it has {size:,} bytes instead of {expected:,}"
+
+
+def restore_lists(folder: Path, *, format: str, version: int) -> list[str]:
+    """Restore whichever of `meta.json`, its copy and `checks.bin` is damaged; return the names of those that were.
+
+    Raises:
+        OtoscopeError: of another format or version.
+        DamagedError: both copies of `meta.json` are damaged, or `checks.bin` and a file that it would be made from.
+    """
+    restored, copies = [], (folder / META, folder / COPY)
+    good = [path for path in copies if _is_whole(path, format, version)]
+    if not good:
+        read_sealed(folder / META, format=format, version=version)
+    for path in copies:
+        if path not in good:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(good[0].read_bytes())
+            restored.append(path.name)
+    meta, path = read_sealed(folder / META, format=format, version=version), folder / CHECKS
+    if path.is_file() and sha256_file(path) == meta["checks"]["sha256"]:
+        return restored
+    found = np.concatenate([np.zeros(0, np.uint64), *(block_checks(folder / name) for name in meta["files"])])
+    if hashlib.sha256(found.astype("<u8").tobytes()).hexdigest() != meta["checks"]["sha256"]:
+        raise DamagedError(path, "its contents changed, and so did a file that it could be made from: build it again")
+    with atomic_path(path) as temporary:
+        found.astype("<u8").tofile(temporary)
+    return [*restored, CHECKS]
+
+
+def _is_whole(path: Path, format: str, version: int) -> bool:
+    try:
+        read_sealed(path, format=format, version=version)
+    except OtoscopeError:
+        return False
+    return True
+
+
+def _stretch(file: BinaryIO, start: int, stop: int) -> bytes:
+    file.seek(start)
+    return file.read(stop - start)
 
 
 def _to_disk(path: Path) -> None:
