@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otoscope.atlas.notes import Evidence, FeatureKey, Notes
-from otoscope.atlas.notes.exchange import lines, read_lines
+from otoscope.atlas.notes.exchange import read_lines
 from otoscope.atlas.notes.revision import Revision, plain_text
 from otoscope.errors import InputError
 
@@ -46,6 +46,10 @@ def histories(draw: st.DrawFn) -> list[Revision]:
     return made
 
 
+def lines(made: list[Revision]) -> str:
+    return "".join(f"{each.line()}\n" for each in made)
+
+
 def parts(of: list[Revision]) -> st.SearchStrategy[list[Revision]]:
     return st.lists(st.sampled_from(of), unique_by=lambda each: each.revision)
 
@@ -57,7 +61,9 @@ def kept(folder: Path, *imports: bytes) -> tuple[str, list[Any]]:
     for each in imports:
         notes.import_jsonl(each)
     shown = [note for i in range(3) for note in notes.of(FeatureKey("sae-2", PRINT, i), deleted=True)]
-    exported = lines(notes.revisions())
+    notes.export_jsonl(folder / "notes.jsonl")
+    exported = (folder / "notes.jsonl").read_text("utf-8")
+    assert sorted(exported.splitlines()) == sorted(lines(notes.revisions()).splitlines())
     notes.close()
     return exported, shown
 

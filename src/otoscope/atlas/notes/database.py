@@ -30,12 +30,13 @@ CREATE TABLE revision (
   identity TEXT NOT NULL,
   note TEXT NOT NULL,
   dictionary TEXT NOT NULL, fingerprint TEXT NOT NULL, feature INTEGER NOT NULL,
-  kind TEXT NOT NULL, editor TEXT NOT NULL, edited TEXT NOT NULL,
+  kind TEXT NOT NULL, created TEXT NOT NULL, editor TEXT NOT NULL, edited TEXT NOT NULL,
   text TEXT NOT NULL, blind INTEGER NOT NULL, deleted INTEGER NOT NULL,
   record TEXT NOT NULL
 );
 CREATE INDEX revision_by_feature ON revision (fingerprint, feature);
 CREATE INDEX revision_by_note ON revision (note);
+CREATE INDEX revision_by_identity ON revision (identity);
 CREATE TABLE parent (parent TEXT NOT NULL, revision TEXT NOT NULL, PRIMARY KEY (parent, revision)) WITHOUT ROWID;
 CREATE TRIGGER revision_stays BEFORE UPDATE ON revision BEGIN SELECT RAISE(ABORT, 'revisions never change'); END;
 CREATE TRIGGER revision_remains BEFORE DELETE ON revision BEGIN SELECT RAISE(ABORT, 'revisions are never removed'); END;

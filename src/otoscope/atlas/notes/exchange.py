@@ -10,16 +10,17 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from otoscope.atlas.notes.revision import Revision
 from otoscope.errors import InputError
-from otoscope.storage import atomic_path
 
 if TYPE_CHECKING:
     from otoscope.atlas.notes.notes import Note
 
 MAX_BYTES, MAX_LINE = 256 * 2**20, 2**18
+LINE_ORDER = "dictionary, fingerprint, feature, created, note, edited, revision"
+"""Columns that lines are sorted by: people at work on different features write in different places of the file."""
 _MERGE_MARKS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
 
@@ -30,27 +31,6 @@ class Imported:
     n_lines: int
     n_new: int
     conflicts: tuple[Note, ...]
-
-
-def line_order(each: Revision) -> tuple[Any, ...]:
-    """Return what lines are sorted by: two people who annotate different features then write in different places."""
-    return (each.feature, each.created, each.note, each.edited, each.revision)
-
-
-def lines(revisions: list[Revision]) -> str:
-    """Return the content of an export."""
-    return "".join(f"{each.line()}\n" for each in sorted(revisions, key=line_order))
-
-
-def write_lines(path: Path, revisions: list[Revision]) -> int:
-    """Write an export atomically and return its number of lines.
-
-    Raises:
-        OtoscopeError: it cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(lines(revisions).encode())
-    return len(revisions)
 
 
 def read_lines(source: bytes | str | os.PathLike[str]) -> list[Revision]:

@@ -18,18 +18,20 @@ from typing import Any
 
 from otoscope.atlas.notes.agreement import Agreement, Rating, agreement_of
 from otoscope.atlas.notes.database import Database
-from otoscope.atlas.notes.exchange import Imported, read_lines, write_lines
+from otoscope.atlas.notes.exchange import LINE_ORDER, Imported, read_lines
 from otoscope.atlas.notes.revision import UNPRINTABLE, Evidence, FeatureKey, Revision, plain_text
 from otoscope.errors import InputError
+from otoscope.storage import atomic_path
 
 _LABELLED = "kind = 'label' AND NOT deleted AND editor = ?"
 UNREPLACED = """NOT EXISTS (
   SELECT 1 FROM parent JOIN revision AS later ON later.revision = parent.revision
   WHERE parent.parent = revision.revision AND later.identity = revision.identity)"""
 _COLUMNS = (
-    "revision, identity, note, dictionary, fingerprint, feature, kind, editor, edited, text, blind, deleted, record"
+    *("revision", "identity", "note", "dictionary", "fingerprint", "feature", "kind", "created", "editor", "edited"),
+    *("text", "blind", "deleted", "record"),
 )
-_INSERT = f"INSERT OR IGNORE INTO revision ({_COLUMNS}) VALUES ({', '.join('?' * (_COLUMNS.count(',') + 1))})"
+_INSERT = f"INSERT OR IGNORE INTO revision ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,9 @@ class Notes:
 
     def conflicts(self) -> list[Note]:
         """Return the notes with versions that exclude each other."""
-        several = f"SELECT identity FROM revision WHERE {UNREPLACED} GROUP BY identity HAVING count(*) > 1"
-        return _notes(self._unreplaced(f"identity IN ({several})", []))
+        edited = "SELECT identity FROM revision GROUP BY identity HAVING count(*) > 1"
+        found = _notes(self._unreplaced(f"identity IN ({edited})", []))
+        return [note for note in found if note.in_conflict]
 
     def search(self, text: str, *, fingerprint: str | None = None, limit: int = 1000) -> list[Note]:
         """Return the notes that have every word of `text`, by feature; words may be cut short (`nas` finds `nasal`).
@@ -243,13 +246,22 @@ class Notes:
         """Return every revision there is."""
         return [_revision(record) for (record,) in self._database.rows("SELECT record FROM revision")]
 
+    def lines(self, only: Iterable[FeatureKey] | None = None) -> list[str]:
+        """Return every revision (`only` of these features) as a line of JSON, in an order that git merges well."""
+        rows = self._database.rows(f"SELECT fingerprint, feature, record FROM revision ORDER BY {LINE_ORDER}")
+        wanted = None if only is None else {_place(key) for key in only}
+        return [record for *place, record in rows if wanted is None or tuple(place) in wanted]
+
     def export_jsonl(self, path: str | os.PathLike[str]) -> int:
-        """Write every revision into a file, one line each, in an order that git merges well; return their number.
+        """Write every revision into a file, one line each, and return their number.
 
         Raises:
             OtoscopeError: the file cannot be written.
         """
-        return write_lines(Path(path), self.revisions())
+        found = self.lines()
+        with atomic_path(path) as temporary:
+            temporary.write_bytes("".join(f"{line}\n" for line in found).encode())
+        return len(found)
 
     def import_jsonl(self, source: bytes | str | os.PathLike[str]) -> Imported:
         """Add the revisions of an exported file (or of its content); those that are known already change nothing.
@@ -273,8 +285,8 @@ class Notes:
         """
         ratings = self._ratings(fingerprint, blind)
         if only is not None:
-            keys = {(key.fingerprint, key.feature) for key in only}
-            ratings = [each for each in ratings if (each.feature.fingerprint, each.feature.feature) in keys]
+            wanted = {_place(key) for key in only}
+            ratings = [each for each in ratings if _place(each.feature) in wanted]
         return agreement_of(ratings)
 
     def labelled_by(self, author: str) -> list[FeatureKey]:
@@ -344,10 +356,14 @@ class Notes:
         return int(connection.execute("SELECT count(*) FROM revision").fetchone()[0] - before)
 
 
+def _place(key: FeatureKey) -> tuple[str, int]:
+    return key.fingerprint, key.feature
+
+
 def _row(made: Revision) -> tuple[Any, ...]:
     key = made.feature
     about = (made.revision, made.identity, made.note, key.dictionary, key.fingerprint, key.feature, made.kind)
-    return (*about, made.editor, made.edited, made.text, made.blind, made.deleted, made.line())
+    return (*about, made.created, made.editor, made.edited, made.text, made.blind, made.deleted, made.line())
 
 
 def _revision(record: str) -> Revision:

@@ -131,7 +131,11 @@ class Revision:
     @cached_property
     def revision(self) -> str:
         """Name of this revision: SHA-256 of its content, the first 40 digits."""
-        return hashlib.sha256(_json(self._content()).encode()).hexdigest()[:40]
+        return hashlib.sha256(self._canonical.encode()).hexdigest()[:40]
+
+    @cached_property
+    def _canonical(self) -> str:
+        return json.dumps(self._content(), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def _content(self) -> dict[str, Any]:
         record = {field: getattr(self, field) for field in FIELDS}
@@ -146,7 +150,7 @@ class Revision:
 
     def line(self) -> str:
         """Return the revision as one line of JSON, the same text for the same content."""
-        return _json(self.record())
+        return f'{{"revision":"{self.revision}",{self._canonical[1:]}'
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Revision:
@@ -192,10 +196,6 @@ def plain_text(text: str) -> str:
     """Return text as notes keep it: composed Unicode (NFC), no space around it, lines ended by `\\n`."""
     lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return "\n".join(line.rstrip() for line in lines).strip()
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _number(value: float | None) -> float | None:

@@ -179,15 +179,12 @@ def find_notes(
 @router.get("/notes/export", response_class=Response)
 def export_notes(request: Request, author: Person = None, blind: Blind = False) -> Response:
     """Return every revision of every note, one JSON object per line; git merges such files."""
-    from otoscope.atlas.notes.exchange import lines
-
     _, notes = _notes(request)
-    revisions, reader = notes.revisions(), _reader(author, blind)
-    if reader is not None:
-        known = {(key.fingerprint, key.feature) for key in notes.labelled_by(reader)}
-        revisions = [each for each in revisions if (each.feature.fingerprint, each.feature.feature) in known]
+    reader = _reader(author, blind)
+    found = notes.lines(None if reader is None else notes.labelled_by(reader))
     headers = {"Content-Disposition": 'attachment; filename="notes.jsonl"', "Cache-Control": "no-store"}
-    return Response(lines(revisions), media_type="application/x-ndjson", headers=headers)
+    content = "".join(f"{line}\n" for line in found)
+    return Response(content, media_type="application/x-ndjson", headers=headers)
 
 
 @router.post("/notes/import")
