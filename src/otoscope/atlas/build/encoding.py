@@ -171,7 +171,8 @@ def _load_floors(each: Encoding, whole: Corpus) -> bool:
     try:
         file = ArrayFile(path)
         each.floors = np.array(file.read("floors"))
-        each.pilot = pilot_name(whole, file.read("pilot").tolist(), clip_fingerprints(whole))
+        fingerprints = clip_fingerprints(whole)
+        each.pilot = pilot_name(f"{whole[i].clip_id} {fingerprints[i]}" for i in file.read("pilot").tolist())
     except DamagedError:
         return False
     return True

@@ -7,7 +7,7 @@ the order of the clips; a corpus that gains a clip keeps its floors unless that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numba
@@ -41,12 +41,9 @@ def pilot_clips(corpus: Corpus, n_frames: Callable[[int], int]) -> Iterator[int]
         found += n_frames(position)
 
 
-def pilot_name(corpus: Corpus, positions: Sequence[int], fingerprints: Sequence[str]) -> str:
-    """Return what stands for the clips of a pilot: equal pilots give equal floors."""
-    digest = hashlib.sha256(f"{SHARE} {PILOT_FRAMES}".encode())
-    for position in positions:
-        digest.update(f"\n{corpus[position].clip_id} {fingerprints[position]}".encode())
-    return digest.hexdigest()
+def pilot_name(clips: Iterable[str]) -> str:
+    """Return what stands for a pilot, given the ids and fingerprints of its clips: equal pilots give equal floors."""
+    return hashlib.sha256("\n".join([f"{SHARE} {PILOT_FRAMES}", *clips]).encode()).hexdigest()
 
 
 class FloorFinder:

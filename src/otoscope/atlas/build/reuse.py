@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,8 +42,8 @@ class Donor:
             self.sealed = atlas_format.open_folder(folder)
         self.folder, self.meta = folder, self.sealed.meta
         clips = self.sealed.arrays(atlas_format.CLIPS)
-        self.fingerprints = Strings(clips, "fingerprint").all()
-        self.clip_ids = Strings(clips, "clip_id").all()
+        names = zip(Strings(clips, "clip_id").all(), Strings(clips, "fingerprint").all(), strict=True)
+        self.clips = [f"{clip_id} {fingerprint}" for clip_id, fingerprint in names]
         self.first_frame: npt.NDArray[np.int64] = clips.read("first_frame")
         self.n_frames: npt.NDArray[np.int64] = clips.read("n_frames")
         self._codes = Codes(self.sealed)
@@ -78,13 +78,13 @@ class Donors:
     """
 
     def __init__(self, donors: Sequence[Donor], dictionary: Dictionary, corpus: Corpus) -> None:
-        self.donors = list(donors) if donors else []
+        self.donors = list(donors)
         self.dense = dictionary.dense
-        self._wanted = clip_fingerprints(corpus) if self.donors else []
-        self._where: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for number, donor in enumerate(self.donors):
-            for clip, fingerprint in enumerate(donor.fingerprints):
-                self._where[fingerprint].append((number, clip))
+        self._wanted: list[str] = []
+        if self.donors:
+            names = zip(corpus, clip_fingerprints(corpus), strict=True)
+            self._wanted = [f"{clip.clip_id} {fingerprint}" for clip, fingerprint in names]
+        self._where = {name: (donor, at) for donor in self.donors for at, name in enumerate(donor.clips)}
 
     @property
     def names(self) -> list[str]:
@@ -92,12 +92,12 @@ class Donors:
         return [donor.meta["seal"] for donor in self.donors] if self.dense else []
 
     def take(self, position: int) -> tuple[Donor, int] | None:
-        """Return where the code of a clip of the corpus is; None where it must be made. Ask in order, once for each."""
-        found = self._where.get(self._wanted[position]) if self.donors else None
-        if not found:
-            return None
-        number, clip = found.pop(0) if self.dense else found[0]
-        return self.donors[number], clip
+        """Return where the code of a clip of the corpus is; None where it must be made."""
+        return self._where.get(self._wanted[position]) if self.donors else None
+
+    def missing(self) -> list[int]:
+        """Positions of the clips whose code must be made."""
+        return [position for position, name in enumerate(self._wanted) if name not in self._where]
 
     def add_totals(self, totals: Totals) -> None:
         """Add what was counted of the donors' clips."""
@@ -108,20 +108,20 @@ class Donors:
         """Say why codes of a dense dictionary cannot be taken for this corpus ("" if they can)."""
         if not self.dense or not self.donors:
             return ""
-        surplus = Counter(f for donor in self.donors for f in donor.fingerprints) - Counter(self._wanted)
+        surplus = Counter(name for donor in self.donors for name in donor.clips) - Counter(self._wanted)
         if surplus:
-            return f"{sum(surplus.values())} of their clips are not in corpus {corpus.name!r}, or are there twice"
-        pilots = {donor.meta["floors"]["pilot"] for donor in self.donors}
-        lengths = {f: int(n) for donor in self.donors for f, n in zip(donor.fingerprints, donor.n_frames, strict=True)}
+            return f"{sum(surplus.values())} of their clips are not in corpus {corpus.name!r}, or are in two of them"
         positions, n_frames = [], 0
         for position in pilot_order(corpus):
             if n_frames >= PILOT_FRAMES:
                 break
-            if self._wanted[position] not in lengths:
+            place = self.take(position)
+            if place is None:
                 return "a clip that decides the floors of the features is new"
             positions.append(position)
-            n_frames += lengths[self._wanted[position]]
-        if pilots != {pilot_name(corpus, positions, self._wanted)}:
+            n_frames += int(place[0].n_frames[place[1]])
+        pilots = {donor.meta["floors"]["pilot"] for donor in self.donors}
+        if pilots != {pilot_name(self._wanted[position] for position in positions)}:
             return "the floors of their features were set by other clips"
         return ""
 
@@ -152,11 +152,10 @@ def all_of(folders: Sequence[str | os.PathLike[str]], dictionary: Dictionary, co
         if what := _difference(donor, donors[0].meta["source"], dictionary):
             raise InputError(f"{donor.folder} cannot be merged with the others: it was made with another {what}.")
     found = Donors(donors, dictionary, corpus)
-    missing = [clip.clip_id for i, clip in enumerate(corpus) if found._wanted[i] not in found._where]
-    if missing:
+    if missing := found.missing():
         raise InputError(
             f"Together they lack {len(missing)} of the {len(corpus)} clips of corpus {corpus.name!r} "
-            f"(first: {missing[0]!r}); build the part that has them, or choose the corpus they were made from."
+            f"(first: {corpus[missing[0]].clip_id!r}); build the part that has them, or choose their corpus."
         )
     if problem := found.problem(corpus):
         raise InputError(
