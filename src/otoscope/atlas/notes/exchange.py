@@ -16,7 +16,7 @@ from otoscope.atlas.notes.revision import Revision
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
-    from otoscope.atlas.notes.notes import Note
+    from otoscope.atlas.notes.note import Note
 
 MAX_BYTES, MAX_LINE = 256 * 2**20, 2**18
 LINE_ORDER = "dictionary, fingerprint, feature, created, note, edited, revision"

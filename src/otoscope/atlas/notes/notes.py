@@ -8,9 +8,8 @@ import os
 import re
 import sqlite3
 import uuid
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import EllipsisType
@@ -19,6 +18,7 @@ from typing import Any
 from otoscope.atlas.notes.agreement import Agreement, Rating, agreement_of
 from otoscope.atlas.notes.database import Database
 from otoscope.atlas.notes.exchange import LINE_ORDER, Imported, read_lines
+from otoscope.atlas.notes.note import Note, together
 from otoscope.atlas.notes.revision import UNPRINTABLE, Evidence, FeatureKey, Revision, plain_text
 from otoscope.errors import InputError
 from otoscope.storage import atomic_path
@@ -32,46 +32,6 @@ _COLUMNS = (
     *("text", "blind", "deleted", "record"),
 )
 _INSERT = f"INSERT OR IGNORE INTO revision ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
-
-
-@dataclass(frozen=True)
-class Note:
-    """A note as it stands: its `versions` are the revisions that nothing has replaced, the newest last.
-
-    More than one version is a conflict: people changed the note without seeing each other's change.
-    """
-
-    versions: tuple[Revision, ...]
-
-    @property
-    def current(self) -> Revision:
-        """The version to show: the newest that is not deleted."""
-        return max(self.versions, key=lambda each: (not each.deleted, each.edited, each.revision))
-
-    @property
-    def id(self) -> str:
-        """The note's id, the same in all its revisions."""
-        return self.versions[0].note
-
-    @property
-    def feature(self) -> FeatureKey:
-        """The feature it is about."""
-        return self.versions[0].feature
-
-    @property
-    def in_conflict(self) -> bool:
-        """Whether versions that exclude each other are waiting for a person to choose."""
-        return len(self.versions) > 1
-
-    @property
-    def deleted(self) -> bool:
-        """Whether every version is a tombstone."""
-        return all(each.deleted for each in self.versions)
-
-    def __repr__(self) -> str:
-        now = self.current
-        state = ", in conflict" if self.in_conflict else ", deleted" if self.deleted else ""
-        return f"Note({now.kind} {now.text!r:.60} of {self.feature} by {now.editor}{state})"
 
 
 class Notes:
@@ -174,7 +134,7 @@ class Notes:
 
         `blind_for`: an annotator who sees only their own notes until they have given the feature a label.
         """
-        found = _notes(self._unreplaced("fingerprint = ? AND feature = ?", [feature.fingerprint, feature.feature]))
+        found = together(self._unreplaced("fingerprint = ? AND feature = ?", [feature.fingerprint, feature.feature]))
         kept = [note for note in found if deleted or not note.deleted]
         if blind_for is None or self.has_labelled(feature, blind_for):
             return kept
@@ -194,7 +154,7 @@ class Notes:
         Raises:
             InputError: there is none.
         """
-        found = _notes(self._unreplaced("note = ?", [note]))
+        found = together(self._unreplaced("note = ?", [note]))
         if not found:
             raise InputError(f"There is no note {note!r:.40} here.")
         return found[0]
@@ -209,13 +169,13 @@ class Notes:
         wanted = {"fingerprint": fingerprint, "editor": editor, "kind": kind}
         given = {name: value for name, value in wanted.items() if value is not None}
         condition = " AND ".join([f"{name} = ?" for name in given] or ["1"])
-        found = _notes(self._unreplaced(condition, list(given.values())))
+        found = together(self._unreplaced(condition, list(given.values())))
         return sorted((note for note in found if not note.deleted), key=lambda note: note.feature)
 
     def conflicts(self) -> list[Note]:
         """Return the notes with versions that exclude each other."""
         edited = "SELECT identity FROM revision GROUP BY identity HAVING count(*) > 1"
-        found = _notes(self._unreplaced(f"identity IN ({edited})", []))
+        found = together(self._unreplaced(f"identity IN ({edited})", []))
         return [note for note in found if note.in_conflict]
 
     def search(self, text: str, *, fingerprint: str | None = None, limit: int = 1000) -> list[Note]:
@@ -239,7 +199,7 @@ class Notes:
             f"SELECT identity FROM revision WHERE {condition} AND {UNREPLACED} "
             "GROUP BY identity ORDER BY dictionary, fingerprint, feature, identity LIMIT ?"
         )
-        found = _notes(self._unreplaced(f"identity IN ({first})", [*values, limit]))
+        found = together(self._unreplaced(f"identity IN ({first})", [*values, limit]))
         return sorted(found, key=lambda note: note.feature)
 
     def revisions(self) -> list[Revision]:
@@ -344,7 +304,7 @@ class Notes:
         return max(found, key=lambda each: (not each.deleted, each.edited, each.revision)), found
 
     def _standing(self, made: Revision) -> Note:
-        return next(each for each in _notes(self._unreplaced("note = ?", [made.note])) if made in each.versions)
+        return next(each for each in together(self._unreplaced("note = ?", [made.note])) if made in each.versions)
 
     def _append(self, connection: sqlite3.Connection, revisions: Sequence[Revision]) -> int:
         """Keep revisions, those that are new; return how many were."""
@@ -368,14 +328,6 @@ def _row(made: Revision) -> tuple[Any, ...]:
 
 def _revision(record: str) -> Revision:
     return Revision.from_record(json.loads(record))
-
-
-def _notes(versions: Iterable[Revision]) -> list[Note]:
-    """Put the versions of each note together, notes in the order of their beginning."""
-    found: defaultdict[str, list[Revision]] = defaultdict(list)
-    for each in versions:
-        found[each.identity].append(each)
-    return sorted((Note(tuple(each)) for each in found.values()), key=lambda note: (note.versions[0].created, note.id))
 
 
 def _after(parents: Sequence[Revision], editor: str) -> dict[str, Any]:
