@@ -29,7 +29,11 @@ FLOOR = 1e-8
 BANDS_HZ = ((0.0, 500.0), (500.0, 1500.0), (1500.0, 4000.0), (4000.0, 8000.0))
 LEAST_D = 0.5
 """Smaller standardised differences are not put in words (Cohen's medium effect)."""
+APART_D = 2.0
+"""From this difference on, active and silent moments hardly overlap, and one measure is as clear as another."""
 MAX_NAMED = 4
+PRESENCE = 1.3
+"""Of one group, what there is more of is named, unless what there is less of is clearer by this factor."""
 MIN_MOMENTS = 5
 
 
@@ -54,10 +58,14 @@ MEASURES = (
     Measured("f0_hz", "Hz", "pitch", "high-pitched", "low-pitched"),
     Measured("tilt_db", "dB/octave", "spectrum", "a flat, hissing spectrum", "a spectrum that falls steeply", 1),
     Measured("centroid_hz", "Hz", "spectrum", "bright (high spectral centroid)", "dark (low spectral centroid)"),
-    Measured("band_0_500", "dB", "spectrum", "energy below 500 Hz", "little energy below 500 Hz"),
-    Measured("band_500_1500", "dB", "spectrum", "energy at 500–1,500 Hz", "little energy at 500–1,500 Hz"),
-    Measured("band_1500_4000", "dB", "spectrum", "energy at 1.5–4 kHz", "little energy at 1.5–4 kHz"),
-    Measured("band_4000_8000", "dB", "spectrum", "energy above 4 kHz", "little energy above 4 kHz"),
+    Measured("band_0_500", "dB", "spectrum", "much of the energy below 500 Hz", "little of the energy below 500 Hz"),
+    Measured(
+        "band_500_1500", "dB", "spectrum", "much of the energy at 500–1,500 Hz", "little of the energy at 500–1,500 Hz"
+    ),
+    Measured(
+        "band_1500_4000", "dB", "spectrum", "much of the energy at 1.5–4 kHz", "little of the energy at 1.5–4 kHz"
+    ),
+    Measured("band_4000_8000", "dB", "spectrum", "much of the energy above 4 kHz", "little of the energy above 4 kHz"),
     Measured("rise_db", "dB", "rise", "just after the level rose", "just after the level fell"),
     Measured("fall_db", "dB", "fall", "just before the level rises", "just before the level falls"),
     Measured("flux_db", "dB", "flux", "where the spectrum changes fast", "where the spectrum holds still", 1),
@@ -146,9 +154,13 @@ def named(descriptors: list[Descriptor]) -> list[Descriptor]:
     """Return the clearest differences, at most one of a group and `MAX_NAMED` in all."""
     group = {each.name: each.group for each in MEASURES}
     chosen: dict[str, Descriptor] = {}
-    for each in sorted((each for each in descriptors if each.fragment), key=lambda each: -abs(each.d)):
+    for each in sorted((each for each in descriptors if each.fragment), key=lambda each: -_clearness(each, PRESENCE)):
         chosen.setdefault(group[each.name], each)
-    return list(chosen.values())[:MAX_NAMED]
+    return sorted(chosen.values(), key=lambda each: -_clearness(each, 1.0))[:MAX_NAMED]
+
+
+def _clearness(descriptor: Descriptor, presence: float) -> float:
+    return min(abs(descriptor.d), APART_D) * (presence if descriptor.d > 0 else 1.0)
 
 
 def sentence(descriptors: list[Descriptor]) -> str:
@@ -197,24 +209,26 @@ def _cohen(sums: Floats) -> Floats:
 
 def _measured(samples: Floats, times: Floats) -> Floats:
     """Measure the moments of one clip."""
-    here, before, after = (acoustics(samples, times + shift) for shift in (0.0, -STEP_S, STEP_S))
-    power = _power(samples, times)
+    n = len(times)
+    heard = acoustics(samples, np.concatenate([times, times - STEP_S, times + STEP_S]))
+    energy, before, after = heard.energy_db[:n], heard.energy_db[n : 2 * n], heard.energy_db[2 * n :]
+    powers = _power(samples, np.concatenate([times, times - STEP_S / 3, times + STEP_S / 3]))
+    power, left, right = powers[:n], *(10 * np.log10(_coarse(each)) for each in (powers[n : 2 * n], powers[2 * n :]))
     hz = np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE_HZ)
     total = power.sum(axis=1) + FLOOR
     bands = [10 * np.log10((power[:, (hz >= a) & (hz < b)].sum(axis=1) + FLOOR) / total) for a, b in BANDS_HZ]
-    left, right = (10 * np.log10(_coarse(_power(samples, times + s)) + FLOOR) for s in (-STEP_S / 3, STEP_S / 3))
     grid = np.arange(-SPREAD_S, SPREAD_S + HOP_S / 2, HOP_S)
     level = _level(samples, times[:, None] + grid)
     return np.stack(
         [
-            here.energy_db,
-            here.voicing,
-            here.f0_hz,
-            here.tilt_db,
+            energy,
+            heard.voicing[:n],
+            heard.f0_hz[:n],
+            heard.tilt_db[:n],
             np.maximum(power @ hz / total, 1.0),
             *bands,
-            here.energy_db - before.energy_db,
-            after.energy_db - here.energy_db,
+            energy - before,
+            after - energy,
             np.abs(right - left).mean(axis=1),
             level.std(axis=1),
         ],

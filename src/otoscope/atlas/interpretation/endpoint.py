@@ -149,7 +149,7 @@ class Endpoint:
         watch: threading.Timer | None = None
         try:
             connection.connect()
-            watch = threading.Timer(self.timeout_s, _hang_up, (connection.sock,))
+            watch = threading.Timer(max(0.0, deadline - time.monotonic()), _hang_up, (connection.sock,))
             watch.daemon = True
             watch.start()
             connection.request("POST", _path(self._parts), body, headers)

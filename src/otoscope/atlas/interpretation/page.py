@@ -76,16 +76,17 @@ def _table(rows: tuple[Row, ...], meaning: str) -> str:
 
 
 def _sound(descriptors: list[Descriptor]) -> str:
+    """What is clearly different, in words, and the figures that are surely different."""
     clear = named(descriptors)
-    lines = [f"**{', '.join(each.fragment for each in clear)}**" if clear else "No clear difference."]
-    lines += ["", _line(["", "active (median)", "silent (median)", "standardised difference [95 %]"])]
-    lines += [_line(["---"] * 4)]
+    said = f"**{', '.join(each.fragment for each in clear)}**" if clear else "No clear difference."
+    rows = []
     for each in descriptors:
         if each.low > 0 or each.high < 0:
             digits = _DIGITS[each.name]
             values = [f"{value:,.{digits}f} {each.unit}".strip() for value in (each.active, each.silent)]
-            lines.append(_line([each.name, *values, f"{each.d:+.2f} [{each.low:+.2f}, {each.high:+.2f}]"]))
-    return "\n".join(lines)
+            rows.append(_line([each.name, *values, f"{each.d:+.2f} [{each.low:+.2f}, {each.high:+.2f}]"]))
+    head = ["", "active (median)", "silent (median)", "standardised difference [95 %]"]
+    return "\n".join([said, "", _line(head), _line(["---"] * 4), *rows] if rows else [said])
 
 
 def _moments(moments: tuple[Moment, ...], maximum: float | None) -> str:
