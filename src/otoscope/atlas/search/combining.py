@@ -73,10 +73,10 @@ class _Parser:
         position = 0
         while query[position:].strip():
             match = _TOKEN.match(query, position)
+            blanks = len(query[position:]) - len(query[position:].lstrip())
             if match is None:
-                self._refuse("expected a feature, a number, and, or, not, >, < or a parenthesis", position)
-            start = match.start() + len(match[0]) - len(match[0].lstrip())
-            self.tokens.append((match[0].strip().lower(), start))
+                self._refuse("expected a feature, a number, and, or, not, >, < or a parenthesis", position + blanks)
+            self.tokens.append((match[0].strip().lower(), position + blanks))
             position = match.end()
 
     def parse(self) -> _Frames:

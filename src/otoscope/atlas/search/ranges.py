@@ -72,7 +72,9 @@ def frames_in_range(
             raise InputError(f"The bound {name} must be a finite number, got {bound}.")
     if low is not None and high is not None and low > high:
         raise InputError(f"No value lies between {low} and {high}: the lower bound is the higher one.")
-    sides = {"+": [feature], "-": [opposite(atlas, feature)], "both": [feature, opposite(atlas, feature)]}[sign]
+    sides = [feature] if sign == "+" else [opposite(atlas, feature)]
+    if sign == "both":
+        sides = [feature, *sides]
     pieces = [_between(atlas, side, low, high) for side in sides]
     floor = max(atlas[side].figure("postings_from") for side in sides)
     if len(pieces) == 1:

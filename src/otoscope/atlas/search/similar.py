@@ -107,8 +107,9 @@ def _moment(atlas: Atlas, start: int, stop: int, cosine: float, shared: list[int
 
 def _vector(atlas: Atlas, code: FrameCode) -> tuple[Ints, Floats]:
     """Features of a code and their weights."""
-    features, where = np.unique(code.features, return_inverse=True)
-    expected, scale = scales(atlas, features := features.astype(np.int64))
+    numbers, where = np.unique(code.features, return_inverse=True)
+    features = numbers.astype(np.int64)
+    expected, scale = scales(atlas, features)
     sums = np.bincount(where, code.values, len(features))
     return features, np.maximum(sums - code.n_frames * expected, 0.0) * scale
 
@@ -116,15 +117,15 @@ def _vector(atlas: Atlas, code: FrameCode) -> tuple[Ints, Floats]:
 def _votes(atlas: Atlas, features: Ints, weights: Floats, step: int) -> tuple[Ints, Floats]:
     """Blocks of `step` frames in which telling features fire, ascending, and the votes for each."""
     factors = (weights * scales(atlas, features)[1]).astype(np.float32)
-    counts = atlas.column("n_active")[features]
     keys, room = [np.zeros(0, np.uint64)], MAX_ENTRIES
     for i in np.lexsort((features, -weights)).tolist():
         if len(keys) > MAX_LISTS or weights[i] <= 0:
             break
-        if counts[i] <= room:
-            frames, values = atlas.postings[int(features[i])]
+        entry = atlas[int(features[i])]
+        if atlas.postings.count(entry.feature) <= room:
+            frames, values = entry.entries
         else:
-            _, at, values, _ = atlas[int(features[i])].peaks()
+            _, at, values, _ = entry.peaks()
             if len(at) > room and len(keys) > 1:
                 continue
             frames = at.astype(np.uint32)
