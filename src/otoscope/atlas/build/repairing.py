@@ -117,14 +117,14 @@ class _Repair:
     def run(self) -> list[Outcome]:
         """Repair in the order in which files depend on each other."""
         damaged = list(dict.fromkeys(damage.file for damage in self.sealed.damage()))
-        by_turn = sorted(damaged, key=lambda name: (*(name.startswith(kind) for kind in _LAST), name))
+        by_turn = sorted(damaged, key=_turn)
         outcomes = []
         for name in by_turn:
-            outcomes.append(self._one(name, damaged))
+            outcomes.append(self._one(name))
             self.sealed = open_folder(self.folder, lenient=True)
         return outcomes
 
-    def _one(self, name: str, damaged: list[str]) -> Outcome:
+    def _one(self, name: str) -> Outcome:
         if name not in self.sealed:
             return self._stray(name)
         failed = ""
@@ -318,9 +318,14 @@ class _Repair:
         return folder
 
 
-_LAST = ("tables/", "features.", "labels.", "classes.", "frames/", "postings/", "codes/", TOTALS)
-"""What is repaired late, the latest first: each is made from what follows it here, and all need the clips."""
 _SEALED = ("format", "version", "checks", "files", "seal")
+
+
+def _turn(name: str) -> tuple[int, str]:
+    """When a file is repaired: after those it is made from."""
+    first = (CLIPS, TOTALS, "codes/", "postings/")
+    turn = next((i for i, start in enumerate(first) if name.startswith(start)), len(first))
+    return len(first) + 1 if name.startswith("tables/") else turn, name
 
 
 def _clips_of(meta: dict[str, Any], number: int) -> tuple[int, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.examples import Example, strongest
-from otoscope.atlas.format import FEATURES
+from otoscope.atlas.format import FEATURES, frames_part
 from otoscope.atlas.postings import Entries
 from otoscope.atlas.search.neighbours import cofiring, neighbours
 from otoscope.errors import InputError
@@ -22,23 +23,67 @@ MIN_COSINE = 0.3
 """Where nothing fires together with a feature, neighbours of at least this cosine stand for what should excite it."""
 MAX_ENTRIES = 1 << 16
 """Strongest entries of each partner that are looked at."""
+MAX_SCANNED = 8
+"""Parts of the corpus in which frames of the class are looked for where no partner fires."""
 
 
 def near_misses(atlas: Atlas, feature: int, top: int = 10) -> list[Example]:
-    """Return moments of different clips where the partners of a feature fire most and it does not, closest first.
+    """Return moments of different clips where a feature ought to fire and does not, the closest first.
 
-    The partners are the features that otherwise fire with it (`cofiring`), or write alike where there are none. A
-    frame's score is the mean of their values, each as a share of its maximum and weighted by its mutual information;
+    Those are where its partners fire: the features that otherwise fire with it (`cofiring`), or write alike where there
+    are none. A frame's score is the mean of their values, each as a share of its maximum and weighted by its mutual
+    information. Of a feature with a label, only frames of its class count, also such where no partner fires.
     `Example.value` is the feature's own value there: under the threshold of its label, or 0 (for dense dictionaries:
     under the floor of what the atlas keeps).
     """
-    partners = _partners(atlas, feature)
-    if not partners:
-        return []
-    frames, scores = _excitement(atlas, partners)
+    frames, scores = _excitement(atlas, _partners(atlas, feature))
+    place = _class_column(atlas, feature)
+    if place is not None:
+        scanned = np.setdiff1d(_scanned(atlas, place), frames)
+        kept = _of_class(atlas, place, frames)
+        frames, scores = frames[kept], scores[kept]
+        frames = np.concatenate([frames, scanned])
+        order = np.argsort(frames, kind="stable")
+        frames, scores = frames[order], np.concatenate([scores, np.zeros(len(scanned), np.float32)])[order]
     quiet = _quiet(atlas, feature, frames)
-    chosen = strongest(Entries(frames[quiet], scores[quiet]), atlas.clips, top)
-    return [_example(atlas, feature, int(frame)) for frame in frames[quiet][chosen]]
+    peaks = atlas.clips.peaks(Entries(frames[quiet], scores[quiet]))
+    return [_example(atlas, feature, int(peaks.frames[at])) for at in strongest(peaks, atlas.clips, top)]
+
+
+def _class_column(atlas: Atlas, feature: int) -> tuple[int, int] | None:
+    """Column of `frames/` that tells the kind of a feature's label, and the number of the label in it."""
+    number = int(atlas.sealed.arrays(FEATURES).read("label", feature, feature + 1)[0])
+    if number < 0:
+        return None
+    for column, kind in enumerate(atlas.meta["labels"]):
+        if number < kind["n_classes"]:
+            return column, number
+        number -= kind["n_classes"]
+    return None
+
+
+def _of_class(atlas: Atlas, place: tuple[int, int], frames: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    """Which of some ascending frames are of a class."""
+    column, number = place
+    kept = np.zeros(len(frames), dtype=bool)
+    firsts = atlas.codes.first_frames
+    ends = np.searchsorted(frames, [*firsts[1:], atlas.codes.n_frames])
+    for part, (start, stop) in enumerate(itertools.pairwise([0, *ends.tolist()])):
+        if stop > start:
+            classes = atlas.sealed.arrays(frames_part(part)).read("classes")
+            kept[start:stop] = classes[frames[start:stop].astype(np.int64) - firsts[part], column] == number
+    return kept
+
+
+def _scanned(atlas: Atlas, place: tuple[int, int]) -> npt.NDArray[np.uint32]:
+    """Frames of a class in a few evenly chosen parts."""
+    column, number = place
+    firsts = atlas.codes.first_frames
+    found = [np.zeros(0, dtype=np.int64)]
+    for part in range(0, len(firsts), -(-len(firsts) // MAX_SCANNED)):
+        classes = atlas.sealed.arrays(frames_part(part)).read("classes")[:, column]
+        found.append(firsts[part] + np.flatnonzero(classes == number))
+    return np.concatenate(found).astype(np.uint32)
 
 
 def _partners(atlas: Atlas, feature: int) -> list[tuple[int, float]]:
@@ -57,17 +102,17 @@ def _excitement(
 ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
     """Frames in which partners fire, ascending, and how strongly, from 0 to 1."""
     highest = atlas.column("max")
-    frames, shares = [], []
+    frames, shares = [np.zeros(0, np.uint32)], [np.zeros(0, np.float32)]
     for feature, weight in partners:
         entries = atlas.postings[feature]
         if len(entries.values) > MAX_ENTRIES:
             kept = np.argpartition(-entries.values, MAX_ENTRIES)[:MAX_ENTRIES]
             entries = Entries(entries.frames[kept], entries.values[kept])
         frames.append(entries.frames)
-        shares.append(entries.values * np.float32(weight / highest[feature]))
+        shares.append(entries.values / max(highest[feature], np.finfo(np.float32).tiny) * np.float32(weight))
     found, at = np.unique(np.concatenate(frames), return_inverse=True)
-    total = sum(weight for _, weight in partners)
-    return found, (np.bincount(at, np.concatenate(shares)) / total).astype(np.float32)
+    total = sum(weight for _, weight in partners) or 1.0
+    return found, (np.bincount(at, np.concatenate(shares), len(found)) / total).astype(np.float32)
 
 
 def _quiet(atlas: Atlas, feature: int, frames: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
