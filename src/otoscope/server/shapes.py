@@ -107,12 +107,10 @@ class FeaturePage(BaseModel):
 
 
 class LabelScore(BaseModel):
-    """How well a feature detects one sound: while its value is above `low` and, in a band, at most `high`."""
+    """How well a feature detects one sound."""
 
     label: str
     kind: str
-    low: float | None
-    high: float | None
     f1: float | None
     f1_low: float | None
     f1_high: float | None
@@ -163,6 +161,22 @@ class Histogram(BaseModel):
     counts: list[int]
 
 
+class BandScore(BaseModel):
+    """What a feature detects while its value is above `low` and at most `high` (absent: any); several labels are a
+    union, which one threshold finds better together than one by one."""
+
+    labels: list[str]
+    kind: str
+    low: float
+    high: float | None
+    f1: float | None
+    f1_low: float | None
+    f1_high: float | None
+    chance: float | None
+    precision: float | None
+    recall: float | None
+
+
 class Stack(BaseModel):
     """Counts of active frames of one class between consecutive edges of the histogram; no label: all the rest."""
 
@@ -190,12 +204,14 @@ class Related(BaseModel):
 
 
 class Acoustic(BaseModel):
-    """How a feature follows an acoustic measure of its frames: correlation with its 95 % interval."""
+    """How a feature follows an acoustic measure of its frames: correlation with its 95 % interval, and given the other
+    measures."""
 
     name: str
-    r: float
+    correlation: float
     low: float | None
     high: float | None
+    partial: float | None
 
 
 class FeatureView(BaseModel):
@@ -212,15 +228,27 @@ class FeatureView(BaseModel):
     previous: int | None
     next: int | None
     labels: list[LabelScore]
-    bands: list[LabelScore]
+    bands: list[BandScore]
+    unions: list[BandScore]
     histogram: Histogram
     opposite_histogram: Histogram | None
-    stacks: list[Stack]
     profile: list[int]
     neighbours: list[Related]
     cofiring: list[Related]
     acoustics: list[Acoustic]
     examples: dict[str, list[ExampleView]]
+
+
+class MatchView(BaseModel):
+    """The most similar feature of another atlas, over the clips that both have: correlation of values, shared active
+    frames (iou), cosine of directions where both read one place, and whether each is the other's best match."""
+
+    feature: FeatureName
+    score: float
+    correlation: float
+    iou: float
+    cosine: float | None
+    mutual: bool
 
 
 class RegionFeatureView(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 import threading
@@ -19,7 +20,9 @@ from otoscope.errors import InputError
 from otoscope.server.caching import ByteCache
 from otoscope.server.finding import join
 from otoscope.server.media import Bytes, Floats, quantise, wav_bytes
+from otoscope.server.shapes import MatchView
 from otoscope.server.tables import FeatureTable
+from otoscope.server.views import feature_name, number
 
 if TYPE_CHECKING:
     from otoscope.atlas import Atlas
@@ -123,6 +126,7 @@ class State:
         self._mels: ByteCache[Mel] = ByteCache(128 * MEBIBYTE, lambda mel: int(mel.values.nbytes))
         self._wavs: ByteCache[bytes] = ByteCache(128 * MEBIBYTE, len)
         self._codes: ByteCache[FrameCode] = ByteCache(128 * MEBIBYTE, lambda code: sum(part.nbytes for part in code))
+        self._matches: ByteCache[MatchView | None] = ByteCache(10_000, lambda _: 1)
         self._transcripts: ByteCache[Transcript] = ByteCache(10_000, lambda _: 1)
         self._tables: ByteCache[FeatureTable] = ByteCache(32, lambda _: 1)
 
@@ -272,6 +276,40 @@ class State:
             return join(pieces)
 
         return self._codes.get((*found.key, str(self.atlas(name).meta["dictionary"]["fingerprint"])), make)
+
+    def matches(self, name: str, feature: int) -> list[MatchView]:
+        """Return the most similar feature of each other atlas that has clips of this one, best first; kept."""
+        from otoscope.atlas.search.matching import match_features
+
+        atlas, dictionary = self.atlas(name), self.workspace.dictionary_of(name)
+
+        def make(other: str) -> MatchView | None:
+            there = self.atlas(other)
+            try:
+                found = match_features(
+                    atlas, dictionary, there, self.workspace.dictionary_of(other), features=[feature], max_frames=20_000
+                )
+            except InputError:
+                return None
+            [row] = found.rows()
+            partner = int(row.pop("partner"))
+            if partner < 0:
+                return None
+            return MatchView(
+                feature=feature_name(there, other, partner),
+                score=row["score"],
+                correlation=row["correlation"],
+                iou=row["iou"],
+                cosine=number(row["cosine"]),
+                mutual=row["mutual"],
+            )
+
+        views = []
+        for other in self.workspace.names("atlases"):
+            if other != name:
+                key = (name, feature, other, str(atlas.meta["seal"]), str(self.atlas(other).meta["seal"]))
+                views.append(self._matches.get(key, functools.partial(make, other)))
+        return sorted((view for view in views if view is not None), key=lambda view: -view.score)
 
     def transcript(self, found: Found) -> Transcript:
         """Return what the model hears without any edit; kept."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from otoscope.atlas.labels.natures import NATURES
 from otoscope.atlas.search.facets import Filters, figure
 from otoscope.errors import InputError, nearest
 from otoscope.server.caching import ByteCache
@@ -96,7 +97,7 @@ class FeatureTable:
     def _select(self, query: Query, q: str, noted: Mapping[str, Sequence[int]]) -> Selection:
         if not self.names:
             return Selection(NOTHING, NOTHING, NOTHING)
-        self._require_sortable(query.sort)
+        self._require_known(query)
         address = re.fullmatch(r"(?:(.+):)?(\d{1,9})", q)
         if address is not None:
             index = int(address[2])
@@ -115,9 +116,11 @@ class FeatureTable:
             note = also if n and n == told else f"Sounds whose name contains {q!r}." if n else str(refusal)
             return self._merged(query, parts, note)
 
-    def _require_sortable(self, name: str) -> None:
+    def _require_known(self, query: Query) -> None:
+        if query.nature is not None and query.nature not in NATURES:
+            raise InputError(f"There is no nature {query.nature!r}; choose one of {', '.join(NATURES)}.")
         shared = set.intersection(*(set(atlas.columns) for atlas in self.atlases.values())) | set(SORT_NAMES)
-        if name not in shared:
+        if (name := query.sort) not in shared:
             raise InputError(f"There is no column {name!r} to sort by{nearest(name, sorted(shared)) or '.'}")
 
     def _by_index(self, query: Query, name: str, features: Sequence[int]) -> _Part:
@@ -148,6 +151,9 @@ class FeatureTable:
             ranges["f1"] = (query.min_f1, None)
         if query.min_density > 0 or query.max_density < 1:
             ranges["density"] = (query.min_density, query.max_density)
+        if query.nature is not None:
+            number = NATURES.index(query.nature)
+            ranges["nature"] = (number, number)
         if query.label is not None:
             named = np.flatnonzero([label == query.label for label in atlas.classes.labels])
             among = np.flatnonzero(np.isin(atlas.column("label"), named))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from otoscope.atlas import Atlas
 from otoscope.atlas.format import FEATURES, LABELS
+from otoscope.atlas.labels.natures import NATURES
 from otoscope.server.shapes import FeatureName, FeatureRow
 
 FIGURES = ("f1", "f1_low", "f1_high", "ap")
@@ -48,8 +49,8 @@ def feature_row(atlas: Atlas, name: str, feature: int, found: Mapping[str, Any] 
         max=number(cell(atlas, "max", feature)) or 0.0,
         dead=bool(cell(atlas, "dead", feature)),
         histogram=mini(atlas.sealed.arrays(FEATURES).read("histogram", feature, feature + 1)[0]),
-        sentence=getattr(entry, "sentence", None),
-        nature=entry.stats.get("nature"),
+        sentence=entry.sentence,
+        nature=NATURES[int(cell(atlas, "nature", feature))],
     )
 
 

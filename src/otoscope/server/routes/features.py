@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import random
 from typing import Annotated, Any, Literal
 
@@ -9,17 +11,23 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 
 from otoscope.atlas import Atlas, FeatureEntry
+from otoscope.atlas.labels.reading import Band
+from otoscope.errors import InputError
 from otoscope.server.routes.clips import clip_view
 from otoscope.server.shapes import (
     Acoustic,
+    BandScore,
     ExampleView,
     FeaturePage,
     FeatureRow,
     FeatureView,
     Histogram,
     LabelScore,
+    MatchView,
     Related,
+    Stack,
 )
+from otoscope.server.stacks import stacks
 from otoscope.server.state import NotFoundError, State
 from otoscope.server.tables import FeatureTable
 from otoscope.server.tables import Query as TableQuery
@@ -116,14 +124,24 @@ def feature(request: Request, atlas: str, index: int) -> FeatureView:
         previous=previous,
         next=following,
         labels=[_score(row) for row in entry.label_rows[:N_LABELS]],
-        bands=[_score(row) for row in getattr(entry, "bands", [])],
+        bands=[_band(band) for band in entry.bands],
+        unions=[_band(band) for band in entry.unions],
         histogram=_histogram(entry),
         opposite_histogram=None if opposite is None else _histogram(opened[opposite]),
-        stacks=[],
         profile=entry.profile.tolist(),
-        neighbours=_related(opened, atlas, "neighbours", index),
-        cofiring=_related(opened, atlas, "cofiring", index),
-        acoustics=[Acoustic(**row) for row in getattr(entry, "acoustics", [])],
+        neighbours=_neighbours(entry, atlas),
+        cofiring=_cofiring(entry, atlas),
+        acoustics=[
+            Acoustic(
+                name=name,
+                correlation=heard.correlation,
+                low=number(heard.low),
+                high=number(heard.high),
+                partial=number(heard.partial),
+            )
+            for name, heard in entry.acoustics.items()
+            if math.isfinite(heard.correlation)
+        ],
         examples={kind: _examples(state, atlas, entry, kind, EXAMPLES_PER_KIND) for kind in EXAMPLE_KINDS},
     )
 
@@ -139,6 +157,27 @@ def examples(
     """Moments of a feature: its strongest, some of its whole range, random ones, or near misses, where it is silent."""
     state: State = request.app.state.otoscope
     return _examples(state, atlas, feature_of(state, atlas, index), kind, limit)
+
+
+@router.get("/atlases/{atlas}/features/{index}/stacks")
+def histogram_by_class(
+    request: Request,
+    atlas: str,
+    index: int,
+    kind: Annotated[str | None, Query(max_length=40, description="kind of label; that of its own if absent")] = None,
+) -> list[Stack]:
+    """The histogram of a feature split by what its frames are; empty where the atlas does not say."""
+    state: State = request.app.state.otoscope
+    entry = feature_of(state, atlas, index)
+    return stacks(entry, kind or feature_name(entry.atlas, atlas, index).label_kind)
+
+
+@router.get("/atlases/{atlas}/features/{index}/matches")
+def matches(request: Request, atlas: str, index: int) -> list[MatchView]:
+    """The same feature in the workspace's other atlases: the most similar one of each that shares clips, best first."""
+    state: State = request.app.state.otoscope
+    feature_of(state, atlas, index)
+    return state.matches(atlas, index)
 
 
 def feature_of(state: State, atlas: str, index: int) -> FeatureEntry:
@@ -165,9 +204,17 @@ def _score(row: dict[str, Any]) -> LabelScore:
     return LabelScore(
         label=str(row["label"]),
         kind=str(row["kind"]),
-        low=number(row.get("low", row.get("threshold"))),
-        high=number(row.get("high")),
         **{key: number(row.get(key)) for key in SCORES},
+    )
+
+
+def _band(band: Band) -> BandScore:
+    figures = ("high", "f1", "f1_low", "f1_high", "chance", "precision", "recall")
+    return BandScore(
+        labels=list(band.labels),
+        kind=band.kind,
+        low=band.low,
+        **{name: number(getattr(band, name)) for name in figures},
     )
 
 
@@ -176,16 +223,21 @@ def _histogram(entry: FeatureEntry) -> Histogram:
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
 
 
-def _related(atlas: Atlas, name: str, what: str, index: int) -> list[Related]:
-    """Return features with near directions, or that fire together with one; none where the atlas does not know."""
-    find = getattr(atlas[index], what, None)
-    if find is None:
-        return []
+def _neighbours(entry: FeatureEntry, name: str) -> list[Related]:
+    """Return the features with the nearest directions; none where the dictionary is too wide to keep them."""
+    with contextlib.suppress(InputError):
+        found = entry.neighbours(N_RELATED)
+        return [
+            Related(feature=feature_name(entry.atlas, name, each.feature), value=each.cosine, share=None)
+            for each in found
+        ]
+    return []
+
+
+def _cofiring(entry: FeatureEntry, name: str) -> list[Related]:
     return [
-        Related(
-            feature=feature_name(atlas, name, int(other)), value=float(value), share=number(next(iter(share), None))
-        )
-        for other, value, *share in find(N_RELATED)
+        Related(feature=feature_name(entry.atlas, name, each.feature), value=each.pmi, share=each.share)
+        for each in entry.cofiring(N_RELATED)
     ]
 
 

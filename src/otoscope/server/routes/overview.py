@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 import otoscope
+from otoscope.atlas.labels.natures import NATURES
 from otoscope.server.shapes import AtlasSummary, CorpusSummary, LabelCount, Model, Overview
 from otoscope.server.state import MAX_UPLOAD_BYTES, State
 from otoscope.server.views import number
@@ -16,14 +17,15 @@ router = APIRouter(prefix="/api", tags=["workspace"])
 def workspace(request: Request) -> Overview:
     """The model, its sites, and the atlases and corpora of this workspace."""
     state: State = request.app.state.otoscope
+    names = state.workspace.names("atlases")
     return Overview(
         workspace=state.workspace.folder.name,
         version=otoscope.__version__,
         model=_model(state),
-        atlases=[_atlas(state, name) for name in state.workspace.names("atlases")],
+        atlases=[_atlas(state, name) for name in names],
         corpora=[_corpus(state, name) for name in state.workspace.names("corpora")],
         labels=_labels(state),
-        natures=[],
+        natures=[nature for nature in NATURES if names],
         max_upload_bytes=MAX_UPLOAD_BYTES,
     )
 

@@ -25,7 +25,7 @@ interface FeaturePage {
   total: number; offset: number; rows: FeatureRow[]; note: string | null; facets: Record<string, Facet[]>;
 }
 interface LabelScore {
-  label: string; kind: string; low: number | null; high: number | null; f1: number | null; f1_low: number | null; f1_high: number | null;
+  label: string; kind: string; f1: number | null; f1_low: number | null; f1_high: number | null;
   ap: number | null; auroc: number | null; chance: number | null; p_value: number | null;
   precision: number | null; recall: number | null;
 }
@@ -37,16 +37,23 @@ interface ClipInfo {
 interface ExampleInfo { clip: ClipInfo; time_s: number; value: number; decile: number | null }
 interface FeatureName { atlas: string; index: number; unit: string; label: string | null; label_kind: string | null }
 interface Related { feature: FeatureName; value: number; share: number | null }
-interface Acoustic { name: string; r: number; low: number | null; high: number | null }
+interface BandScore {
+  labels: string[]; kind: string; low: number; high: number | null; f1: number | null; f1_low: number | null;
+  f1_high: number | null; chance: number | null; precision: number | null; recall: number | null;
+}
+interface Acoustic { name: string; correlation: number; low: number | null; high: number | null; partial: number | null }
 interface HistogramInfo { edges: number[]; counts: number[] }
 interface Stack { label: string | null; kind: string | null; counts: number[] }
 interface FeatureInfo {
   row: FeatureRow; site: string; kind: string; corpus: string; n_frames: number; n_features: number;
   mean: number | null; opposite: number | null; previous: number | null; next: number | null;
-  labels: LabelScore[]; bands: LabelScore[]; histogram: HistogramInfo; opposite_histogram: HistogramInfo | null;
-  stacks: Stack[]; profile: number[]; neighbours: Related[]; cofiring: Related[]; acoustics: Acoustic[]; examples: Record<string, ExampleInfo[]>;
+  labels: LabelScore[]; bands: BandScore[]; unions: BandScore[]; histogram: HistogramInfo; opposite_histogram: HistogramInfo | null;
+  profile: number[]; neighbours: Related[]; cofiring: Related[]; acoustics: Acoustic[]; examples: Record<string, ExampleInfo[]>;
 }
 interface ClipPage { total: number; offset: number; clips: ClipInfo[] }
+interface MatchInfo {
+  feature: FeatureName; score: number; correlation: number; iou: number; cosine: number | null; mutual: boolean;
+}
 interface RegionFeature {
   feature: FeatureRow; frames: number; share: number; density: number; lift: number; above: number; score: number;
   q_value: number; max: number; peak_time_s: number;

@@ -11,6 +11,7 @@ import { PlayButton } from "../parts/play-button.js";
 import { Strip } from "../parts/strip.js";
 
 const GOOD_F1 = 0.7;
+const MAX_LABELS = 80;
 const KIND_TITLES = { phone: "Phones", sound_class: "Sounds", word: "Words" };
 
 export function HomePage() {
@@ -130,23 +131,30 @@ function FeatureCard({ row }) {
   </article>`;
 }
 
-/** @param {{ labels: LabelCount[] }} props */
+/** The sounds that features are named after, kind by kind; those that few look for fold away. @param {{ labels: LabelCount[] }} props */
 function Labels({ labels }) {
   const kinds = [...new Set(labels.map(({ kind }) => kind))].sort((a, b) => rank(a) - rank(b));
-  return html`${kinds.map(
-    (kind) => html`<section><h2>${/** @type {Record<string, string>} */ (KIND_TITLES)[kind] ?? kind}
-      <small>the bar is the F1 of the best feature</small></h2>
-    <ul class="labels">${labels
-      .filter((item) => item.kind === kind)
-      .map(
-        (item) => html`<li>
+  const of = /** @param {string} kind */ (kind) => html`<${LabelsOfKind} key=${kind} kind=${kind} labels=${labels.filter((item) => item.kind === kind)} />`;
+  const others = kinds.filter((kind) => !(kind in KIND_TITLES));
+  return html`${kinds.filter((kind) => kind in KIND_TITLES).map(of)}
+    ${others.length > 0 && html`<details class="more-labels"><summary>${others.map((kind) => kind.replaceAll("_", " ")).join(", ")}</summary>${others.map(of)}</details>`}`;
+}
+
+/** @param {{ kind: string, labels: LabelCount[] }} props */
+function LabelsOfKind({ kind, labels }) {
+  return html`<section><h2>${/** @type {Record<string, string>} */ (KIND_TITLES)[kind] ?? capital(kind)}
+      <small>the bar is the F1 of the best feature${labels.length > MAX_LABELS ? `; the best ${MAX_LABELS} of ${labels.length}` : ""}</small></h2>
+    <ul class="labels">${labels.slice(0, MAX_LABELS).map(
+      (item) => html`<li>
       <a class=${`label kind-${kind}`} href=${address("/features", { q: kind === "phone" ? `/${item.label}/` : item.label, kind })}
         title=${`best F1 ${(item.best_f1 ?? 0).toFixed(2)}, ${item.n_features} features named`}>
         <span class="name">${item.label.replaceAll("_", " ")}</span><span class="level">
           <span style=${{ width: `${(item.best_f1 ?? 0) * 100}%` }} /></span></a></li>`,
-      )}</ul></section>`,
-  )}`;
+    )}</ul></section>`;
 }
 
 /** @param {string} kind */
-const rank = (kind) => ["phone", "sound_class", "word"].indexOf(kind) + 1 || 9;
+const capital = (kind) => kind[0].toUpperCase() + kind.slice(1).replaceAll("_", " ");
+
+/** @param {string} kind */
+const rank = (kind) => (kind in KIND_TITLES ? Object.keys(KIND_TITLES).indexOf(kind) : 99);
