@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from otoscope.atlas.format import CLASSES
+from otoscope.atlas.labels.natures import NATURES
 from otoscope.storage.arrays import Strings
 from otoscope.storage.sealed import SealedFolder
 
@@ -43,6 +44,7 @@ class Classes:
             **columns,
             **{name: labels[number] for name, number in numbers.items()},
             "label_kind": kinds[numbers["label"]],
+            "nature": np.array(NATURES, dtype=object)[columns["nature"]],
         }
 
     def named(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -51,4 +53,5 @@ class Classes:
         row["label_kind"] = self.kinds[label] if label >= 0 else None
         row["label"] = self.labels[label] if label >= 0 else None
         row["purity_label"] = self.labels[purest] if purest >= 0 else None
+        row["nature"] = NATURES[row["nature"]]
         return row

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from otoscope.atlas import examples as choose
 from otoscope.atlas.examples import Example
 from otoscope.atlas.format import FEATURES, LABELS
+from otoscope.atlas.labels.reading import Band, Heard, acoustics_of, bands_of
+from otoscope.atlas.labels.sentences import sentence
 from otoscope.atlas.moments import ClipPeaks
 from otoscope.atlas.postings import Entries
 from otoscope.errors import InputError
@@ -90,6 +92,26 @@ class FeatureEntry:
             label, kind = self.atlas.classes[number]
             rows.append({"rank": row.pop("rank"), "label": label, "kind": kind, **row})
         return rows
+
+    @property
+    def bands(self) -> list[Band]:
+        """Its labels with the band of values in which each holds, best first: several where it means several things."""
+        return bands_of(self.atlas, self.feature)
+
+    @property
+    def unions(self) -> list[Band]:
+        """Sets of classes that one threshold finds better together than one by one."""
+        return bands_of(self.atlas, self.feature, unions=True)
+
+    @property
+    def acoustics(self) -> dict[str, Heard]:
+        """How its activation goes with energy, tilt, voicing and pitch."""
+        return acoustics_of(self.atlas, self.feature)
+
+    @property
+    def sentence(self) -> str:
+        """What it detects, how well, and what chance gives; or what is known of it."""
+        return sentence(self.atlas, self.feature)
 
     @property
     def labels(self) -> pd.DataFrame:

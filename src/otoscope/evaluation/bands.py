@@ -93,14 +93,44 @@ def _choose(  # type: ignore[no-untyped-def]
                 break
             skill[i, step] = found[0]
             classes[i, step] = np.int16(found[1])
-            top, bottom = np.int64(found[2]), np.int64(found[3])
-            above, below = top - 1, bottom + 1
+            top = np.int64(found[2])
+            above = top - 1
             while above >= 0 and hist[above].sum() == 0:
                 above -= 1
-            while below < n_bins and hist[below].sum() == 0:
-                below += 1
-            high[i, step] = np.inf if above < 0 else (weakest[above] + strongest[top]) / 2
-            low[i, step] = (weakest[bottom] + (strongest[below] if below < n_bins else 0.0)) / 2
+            ceiling = np.inf if above < 0 else (weakest[above] + strongest[top]) / 2
+            low[i, step], high[i, step] = _refined(
+                indptr[i], indptr[i + 1], values, order, codes, around, aside, np.int64(found[1]), ceiling, found[4]
+            )
+
+
+@numba.njit(cache=True, nogil=True)
+def _refined(start, stop, values, order, codes, around, aside, own, ceiling, positive):  # type: ignore[no-untyped-def]
+    """The ends of a band with the best F1, exactly: the lower one below a ceiling, then the upper one above that."""
+    kept = np.empty(stop - start, dtype=np.int64)
+    n = 0
+    for each in range(start, stop):
+        e = order[each]
+        if _counts(codes[e], around[e], aside):
+            kept[n] = e
+            n += 1
+    first = 0
+    while first < n and values[kept[first]] > ceiling:
+        first += 1
+    best, low, last, hits = -1.0, ceiling, first, 0
+    for r in range(first, n):
+        hits += codes[kept[r]] == own
+        after = values[kept[r + 1]] if r + 1 < n else np.float32(0.0)
+        f1 = 2.0 * hits / (r - first + 1 + positive)
+        if after != values[kept[r]] and f1 > best:
+            best, low, last = f1, (np.float64(values[kept[r]]) + after) / 2, r
+    best, high, hits = -1.0, np.inf, 0
+    for r in range(last, -1, -1):
+        hits += codes[kept[r]] == own
+        before = values[kept[r - 1]] if r > 0 else np.float32(np.inf)
+        f1 = 2.0 * hits / (last - r + 1 + positive)
+        if before != values[kept[r]] and f1 > best:
+            best, high = f1, (np.float64(values[kept[r]]) + before) / 2
+    return low, high
 
 
 @numba.njit(cache=True, nogil=True)
@@ -141,7 +171,7 @@ def _counts(code, around, aside):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _best_band(hist, n_fit, near, aside):  # type: ignore[no-untyped-def]
-    """Skill, class, first and last bin of the class and band with the best skill."""
+    """Skill, class, first and last bin, and positive frames of the class and band with the best skill."""
     n_bins, n_classes = hist.shape[0] - 1, hist.shape[1] - 1
     found = np.zeros(n_bins + 1)
     for b in range(n_bins):
@@ -149,7 +179,7 @@ def _best_band(hist, n_fit, near, aside):  # type: ignore[no-untyped-def]
     frames = np.float64(n_fit.sum())
     for a in aside:
         frames -= near[a].sum()
-    best = (0.0, -1, 0, 0)
+    best = (0.0, -1, 0, 0, 0.0)
     above = np.zeros(n_bins + 1)
     for c in range(n_classes):
         total, positive = 0, np.float64(n_fit[c])
@@ -173,7 +203,7 @@ def _best_band(hist, n_fit, near, aside):  # type: ignore[no-untyped-def]
                 f1 = 2 * hits / (found[bottom + 1] - found[top] + positive)
                 skill = (f1 - always) / (1 - always)
                 if hits >= MIN_HITS and skill > best[0]:
-                    best = (skill, c, top, bottom)
+                    best = (skill, c, top, bottom, positive)
     return best
 
 

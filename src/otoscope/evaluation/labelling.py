@@ -24,7 +24,7 @@ N_SHIFTS = 32
 MIN_SHIFT = 25
 """Labels rotate by at least this many frames (0.5 s), either way; less in rings shorter than four times as long."""
 MIN_RING = 150
-"""Clips with fewer labelled frames rotate together with the next ones."""
+"""Clips with fewer labelled frames rotate together with their neighbours, if these have classes too (or have none)."""
 MAX_CLUSTERS = 512
 """Clips are the clusters of confidence intervals; beyond this number, groups of neighbouring clips are."""
 NEAR = 2
@@ -177,7 +177,8 @@ class LabelCollector:
             starts = np.cumsum(lengths) - lengths
             self.clip_class[k, first_clip + known] = own[mine][starts[known]]
             self.clip_length[k, first_clip : first_clip + n_clips] = lengths
-            spans += _rings(lengths, at, ring[k], len(spans))
+            spoken = np.bincount(local[mine], own[mine] < len(kind.classes), minlength=n_clips) > 0
+            spans += _rings(lengths, spoken, at, ring[k], len(spans))
             at += len(mine)
             if kind.name in self.near:
                 _count_near(own, clip, half[k], first_clip, self.near[kind.name])
@@ -285,25 +286,22 @@ def labelling_of_sets(
     return collector.finish(1, lambda _: part)
 
 
-def _rings(lengths: Ints, at: int, ring: npt.NDArray[np.int32], first: int) -> list[tuple[int, int]]:
-    """Join short clips in a row; fill `ring [clips]` and return (start, length) of the new rings."""
+def _rings(
+    lengths: Ints, spoken: npt.NDArray[np.bool_], at: int, ring: npt.NDArray[np.int32], first: int
+) -> list[tuple[int, int]]:
+    """Join short clips in a row, those with some class apart from those with none; fill `ring [clips]` and return
+    (start, length) of the new rings."""
     spans: list[tuple[int, int]] = []
-    start, size, members = at, 0, []
-    for clip, length in enumerate(lengths.tolist()):
-        if length == 0:
-            continue
-        members.append(clip)
-        size += length
-        if size >= MIN_RING:
-            ring[members] = first + len(spans)
-            spans.append((start, size))
-            start, size, members = start + size, 0, []
-    if members and spans:
-        ring[members] = first + len(spans) - 1
-        spans[-1] = (spans[-1][0], spans[-1][1] + size)
-    elif members:
-        ring[members] = first
-        spans.append((start, size))
+    sorts: list[bool] = []
+    for clip in np.flatnonzero(lengths).tolist():
+        length, sort = int(lengths[clip]), bool(spoken[clip])
+        if spans and sorts[-1] == sort and min(spans[-1][1], length) < MIN_RING:
+            spans[-1] = (spans[-1][0], spans[-1][1] + length)
+        else:
+            spans.append((at, length))
+            sorts.append(sort)
+        ring[clip] = first + len(spans) - 1
+        at += length
     return spans
 
 

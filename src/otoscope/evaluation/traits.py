@@ -43,12 +43,12 @@ def speaker_kinds(corpus: Corpus) -> dict[str, LabelKind]:
     """
     kinds = {}
     if len({clip.speaker for clip in corpus if clip.speaker}) >= 2:
-        kinds["speaker"] = LabelKind("speaker", "speakers", 8, _whole(lambda clip: clip.speaker), "clips", True)
+        kinds["speaker"] = LabelKind("speaker", "speakers", 4, _whole(lambda clip: clip.speaker), "clips", True)
     for trait in TRAITS:
         if len({clip.attributes.get(trait) for clip in corpus} - {None, ""}) >= 2:
-            kinds[trait] = LabelKind(trait, f"{trait} of speakers", 8, _whole(_attribute(trait)), "speakers")
+            kinds[trait] = LabelKind(trait, f"{trait} of speakers", 4, _whole(_attribute(trait)), "speakers")
     if len({clip.language for clip in corpus if clip.language}) >= 2:
-        kinds["language"] = LabelKind("language", "languages", 8, _whole(lambda clip: clip.language), "speakers")
+        kinds["language"] = LabelKind("language", "languages", 4, _whole(lambda clip: clip.language), "speakers")
     return kinds
 
 

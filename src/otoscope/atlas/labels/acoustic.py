@@ -19,6 +19,8 @@ from otoscope.storage.arrays import ArrayFile
 HEARD = ("energy", "tilt", "voicing", "pitch")
 """What activations are correlated with; pitch in octaves."""
 N_TOGETHER = 128
+_FLAT = 1e-9
+"""A measure whose variance is less than this share of its mean square is constant, up to rounding."""
 _N_SUMS = 8  # Σa, Σa², Σa·energy, Σa·tilt, Σa·voicing; over voiced frames Σa, Σa², Σa·pitch
 
 Floats = npt.NDArray[np.float64]
@@ -81,8 +83,9 @@ class AcousticTable:
         n = self.sums[:, 6].sum()
         mean = self.sums[:, :3].sum(axis=0) / max(n, 1)
         cov = self.cross / max(n, 1) - np.outer(mean, mean)
-        scale = np.sqrt(np.maximum(np.diag(cov), 1e-12))
-        among = cov / np.outer(scale, scale) + 1e-6 * np.eye(3)
+        flat = np.diag(cov) <= _FLAT * np.diag(self.cross) / max(n, 1)
+        scale = np.sqrt(np.where(flat, 1.0, np.diag(cov)))
+        among = np.where(flat[:, None] | flat, 0.0, cov / np.outer(scale, scale)) + np.diag(np.where(flat, 1.0, 1e-6))
         known = np.nan_to_num(r)
         explained = np.clip(np.einsum("ni,ij,nj->n", known, np.linalg.inv(among), known), 0, 1)
         whole = np.empty((len(r), 4, 4))
@@ -99,7 +102,7 @@ def _correlation(a: Floats, aa: Floats, am: Floats, m: Floats, mm: Floats, n: Fl
     mean_a, mean_m = a.sum(axis=1) / total, m.sum() / total
     var_a = aa.sum(axis=1) / total - mean_a**2
     var_m = mm.sum() / total - mean_m**2
-    known = (var_a > 1e-12 * np.maximum(aa.sum(axis=1) / total, 1e-30)) & (var_m > 0)
+    known = (var_a > 1e-12 * np.maximum(aa.sum(axis=1) / total, 1e-30)) & (var_m > _FLAT * mm.sum() / total)
     sd_a, sd_m = np.sqrt(np.where(known, var_a, 1.0)), np.sqrt(var_m if var_m > 0 else 1.0)
     r = (am.sum(axis=1) / total - mean_a * mean_m) / (sd_a * sd_m)
     both = (am - mean_a[:, None] * m - mean_m * a + mean_a[:, None] * mean_m * n) / (sd_a[:, None] * sd_m)
