@@ -20,7 +20,7 @@ SHARE = 1 / 8
 """Share of all frames that a feature keeps, if it is active in as many."""
 PILOT_FRAMES = 1 << 14
 """The pilot ends with the clip that reaches this many frames (5.5 minutes)."""
-_LOWEST_EXPONENT, _OCTAVES, _STEP_BITS = -20, 32, 19  # bins of a sixteenth of an octave
+_LOWEST_EXPONENT, _OCTAVES, _STEP_BITS = -12, 24, 18  # 32 bins to an octave, from 2⁻¹² to 2¹²
 
 Floors = npt.NDArray[np.float32]
 

@@ -127,15 +127,20 @@ class Donors:
 
 
 def fitting(folder: Path, source: str, dictionary: Dictionary, corpus: Corpus) -> Donors:
-    """Return the codes that an atlas at `folder` has for this corpus; none where it is of something else."""
+    """Return the codes that an atlas at `folder` has for this corpus; none where it is
+    of something else or damaged."""
+    nothing = Donors((), dictionary, corpus)
     try:
         donor = Donor(folder)
+        if _difference(donor, source, dictionary):
+            return nothing
+        for name in donor.meta["files"]:
+            if name.startswith("codes/"):
+                donor.sealed.path(name)
     except OtoscopeError:
-        return Donors((), dictionary, corpus)
-    if _difference(donor, source, dictionary):
-        return Donors((), dictionary, corpus)
+        return nothing
     found = Donors([donor], dictionary, corpus)
-    return Donors((), dictionary, corpus) if found.problem(corpus) else found
+    return nothing if found.problem(corpus) else found
 
 
 def all_of(folders: Sequence[str | os.PathLike[str]], dictionary: Dictionary, corpus: Corpus) -> Donors:
