@@ -62,7 +62,9 @@ def run(
         out().print(f"  look at it with: python -m http.server --directory {escape(str(place))}", soft_wrap=True)
 
 
-def _site(workspace: Workspace, name: str, to: Path, **given: str | None) -> Path:
+def _site(
+    workspace: Workspace, name: str, to: Path, features: str | None, audio: str | None, licence: str | None
+) -> Path:
     from otoscope.atlas.exports.site import export_site
     from otoscope.models.loading.checkpoint import describe_checkpoint
 
@@ -70,9 +72,11 @@ def _site(workspace: Workspace, name: str, to: Path, **given: str | None) -> Pat
         workspace.atlas(name),
         workspace.corpus_of(name),
         to,
+        features=features or "labelled",
+        audio=audio or "opus",
+        licence=licence or "",
         n_mels=describe_checkpoint(workspace.model_name).dims.n_mels or None,
         progress=True,
-        **{key: value for key, value in given.items() if value is not None},
     )
 
 
