@@ -47,7 +47,7 @@ PART_FRAMES = 1 << 16
 PART_ENTRIES = 1 << 22
 """…or this many entries; a part of `postings` with the feature that fills as many."""
 
-HEAVY_ENTRIES, HEAVY_PER_CLIP = 1 << 16, 8
+HEAVY_ENTRIES, HEAVY_PER_CLIP = 1 << 14, 4
 """A feature with at least as many entries, and as many for each clip where it is active, gets a clip list."""
 
 

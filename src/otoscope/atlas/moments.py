@@ -52,6 +52,11 @@ class Clips:
         return np.append(self.starts, self.n_frames_in_all)
 
     @cached_property
+    def frame_bounds(self) -> npt.NDArray[np.uint32]:
+        """`bounds` in the type of entries' frames: comparing them with many frames converts none of these."""
+        return self.bounds.astype(np.uint32)
+
+    @cached_property
     def half(self) -> npt.NDArray[np.uint8]:
         """0 where labels were chosen, 1 where they were scored."""
         return np.asarray(self._file.read("half"))
@@ -78,7 +83,7 @@ class Clips:
         """`[e]` the clip of each of some ascending frames."""
         if len(frames) < len(self.starts):
             return np.searchsorted(self.starts, frames, side="right") - 1
-        first = np.searchsorted(frames, self.bounds)
+        first = np.searchsorted(frames, self.frame_bounds.astype(frames.dtype))
         return np.repeat(np.arange(len(self.starts)), np.diff(first))
 
     def peaks(self, entries: Entries) -> ClipPeaks:

@@ -1,7 +1,7 @@
 """Clip lists of heavy features: where the entries of each clip begin, and the peak there, so that no query reads all.
 
 The feature page and its search ask for the strongest clips. A feature with a million entries would be read whole for
-that; its clip list is at most a quarter as long.
+that; its clip list takes half the room at most.
 """
 
 from __future__ import annotations

@@ -31,7 +31,11 @@ MAX_FEATURES = 32
 MAX_DEPTH = 32
 MAX_COMPLEMENT = 1 << 27
 """A query for frames in which something is *not* the case may go through this many frames (31 days)."""
+SPARSE = 16
+"""Where fewer frames than one in so many are in the lists, one is looked up in the other; else a table of frames is
+made."""
 
+Ints = npt.NDArray[np.int64]
 _TOKEN = re.compile(
     r"\s*(?:(?P<word>and|or|not)\b|f?(?P<number>\d+(?:\.\d+)?|\.\d+)(?![\w.])|(?P<sign>>=|<=|>|<|\(|\)))", re.I
 )
@@ -162,10 +166,12 @@ def _intersection(a: _Frames, b: _Frames) -> _Frames:
         return _complement(_union(_complement(a), _complement(b)))
     if a.rest:
         a, b = b, a
-    inside, at = _members(a.frames, b.frames)
+    of_a, of_b = _common(a.frames, b.frames)
     if b.rest:
-        return _Frames(a.frames[~inside], a.values[~inside])
-    return _Frames(a.frames[inside], np.minimum(a.values[inside], b.values[at[inside]]))
+        outside = np.ones(len(a.frames), dtype=bool)
+        outside[of_a] = False
+        return _Frames(a.frames[outside], a.values[outside])
+    return _Frames(a.frames[of_a], np.minimum(a.values[of_a], b.values[of_b]))
 
 
 def _union(a: _Frames, b: _Frames) -> _Frames:
@@ -181,11 +187,23 @@ def _union(a: _Frames, b: _Frames) -> _Frames:
     return _Frames(frames[first], np.maximum.reduceat(values, first))
 
 
-def _members(
-    frames: npt.NDArray[np.uint32], others: npt.NDArray[np.uint32]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which of some ascending frames are among others, and where."""
-    if not len(others):
-        return np.zeros(len(frames), dtype=bool), np.zeros(len(frames), np.int64)
-    at = np.minimum(np.searchsorted(others, frames), len(others) - 1)
-    return others[at] == frames, at
+def _common(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> tuple[Ints, Ints]:
+    """Where the frames that two ascending lists share are in each."""
+    if len(a) > len(b):
+        of_b, of_a = _common(b, a)
+        return of_a, of_b
+    if not len(a):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    first, n_frames = int(b[0]), int(b[-1]) - int(b[0]) + 1
+    lo, hi = np.searchsorted(a, b[[0, -1]])
+    inside = a[lo : int(hi) + 1]
+    inside = inside[inside <= b[-1]]
+    if len(inside) * SPARSE < n_frames:
+        at = np.searchsorted(b, inside)
+        of_a = np.flatnonzero(b[at] == inside)
+    else:
+        place = np.full(n_frames, -1, dtype=np.int64)
+        place[b - first] = np.arange(len(b))
+        at = place[inside - first]
+        of_a = np.flatnonzero(at >= 0)
+    return of_a + lo, at[of_a]

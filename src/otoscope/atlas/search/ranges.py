@@ -116,7 +116,7 @@ def in_moments(
     frames, values = found
     if not len(frames):
         return FrameRange(0, 0, 0, [], complete_from)
-    starts = np.searchsorted(frames, atlas.clips.bounds)
+    starts = np.searchsorted(frames, atlas.clips.frame_bounds)
     n_clips = int(np.count_nonzero(np.diff(starts)))
     new = np.empty(len(frames), dtype=bool)
     new[0] = True
