@@ -27,6 +27,7 @@ from otoscope.atlas.interpretation.card import make_card
 from otoscope.atlas.interpretation.detection import score
 from otoscope.atlas.interpretation.evidence import Evidence, Trial
 from otoscope.atlas.interpretation.evidence import World as Known
+from otoscope.atlas.interpretation.exchanges import Exchanges, Usage
 from otoscope.atlas.interpretation.prompts import Explanation, UnusableAnswer, read_explanation, read_judgement
 from otoscope.errors import InputError, OtoscopeError
 
@@ -285,6 +286,41 @@ def test_what_was_answered_is_not_asked_again(atlas: Atlas, world: World, tmp_pa
     assert {row["model"] for row in rows[1:]} == {"planted-reader", "another-model"}
     assert all(row["messages"] and row["answer"] for row in rows[1:])
     assert not any(b"sk-very-secret" in each.read_bytes() for each in tmp_path.iterdir())
+
+
+def test_a_question_is_known_by_model_prompt_version_and_every_word(tmp_path: Path) -> None:
+    def ask(version: str, *words: str) -> None:
+        messages = [{"role": "user", "content": word} for word in words]
+        with chat_server(lambda _: "yes") as server:
+            exchanges = Exchanges(there(server.url), tmp_path / "e.jsonl", prompt_version=version)
+            usage = Usage()
+            assert exchanges.ask(messages, str.upper, usage, feature=1, why="test") == "YES"
+        asked.append((len(server.requests), usage.asked, usage.questions))
+
+    asked: list[tuple[int, int, int]] = []
+    for version, words in (("1", "ab"), ("1", "ab"), ("2", "ab"), ("1", "a"), ("1", "b"), ("2", "ab")):
+        ask(version, *words)
+    assert asked == [(1, 1, 1), (0, 0, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1), (0, 0, 1)]
+
+
+def test_what_was_said_of_another_atlas_is_replaced(atlas: Atlas, world: World, tmp_path: Path) -> None:
+    path = tmp_path / "units.jsonl"
+    interpret(atlas, world.corpus, [M], to=path, trials=FEW, progress=False)
+    first, *rest = path.read_text("utf-8").split("\n")
+    path.write_text("\n".join([json.dumps({**json.loads(first), "atlas": "0" * 64}), *rest]), "utf-8")
+    interpret(atlas, world.corpus, [SIREN], to=path, trials=FEW, progress=False)
+    assert [each.feature for each in load_interpretations(path)] == [SIREN]
+
+
+def test_a_second_run_waits_for_nobody_and_is_told_of_the_first(atlas: Atlas, world: World, tmp_path: Path) -> None:
+    path = tmp_path / "units.jsonl"
+
+    def again(stage: str, done: int, total: int) -> None:
+        with pytest.raises(OtoscopeError, match="interpreting units"):
+            interpret(atlas, world.corpus, [M], to=path, trials=FEW, progress=False)
+
+    interpret(atlas, world.corpus, [M], to=path, trials=FEW, progress=again)
+    assert [each.name for each in tmp_path.iterdir()] == ["units.jsonl"]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(atlas: Atlas, world: World, tmp_path: Path) -> None:

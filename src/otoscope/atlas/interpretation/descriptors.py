@@ -16,7 +16,7 @@ from otoscope.atlas.interpretation.moments import Moment
 from otoscope.audio import Corpus
 from otoscope.audio.decoding import SAMPLE_RATE_HZ
 from otoscope.evaluation.acoustics import N_FFT, VOICED, WINDOW, acoustics
-from otoscope.evaluation.measure import clustered_interval
+from otoscope.evaluation.measure import drawn_sums, percentiles
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,6 +73,8 @@ MEASURES = (
 )
 """Band levels are relative to the whole; rise and fall are differences of level over 60 ms."""
 NAMES = tuple(each.name for each in MEASURES)
+_HANN = np.hanning(WINDOW)
+_COARSE_BINS = np.geomspace(8, N_FFT // 2, 17).astype(np.int64)[:-1]
 _LOG2 = frozenset({"f0_hz", "centroid_hz"})
 
 
@@ -140,10 +142,9 @@ def compare(active: Floats, silent: Floats, active_clips: list[str], silent_clip
     """Compare measures `[m, NAMES]` of active and silent moments; the clips are the clusters of the intervals."""
     clips = {clip: i for i, clip in enumerate(dict.fromkeys([*active_clips, *silent_clips]))}
     sides = [np.array([clips[clip] for clip in each], dtype=np.int64) for each in (active_clips, silent_clips)]
+    differences = _differences([active, silent], sides, len(clips))
     found = []
-    for column, measured in enumerate(MEASURES):
-        pair = [_linear(measured.name, each[:, column]) for each in (active, silent)]
-        d, low, high = _difference(pair, sides, len(clips))
+    for column, (measured, (d, low, high)) in enumerate(zip(MEASURES, differences, strict=True)):
         medians = [_median(each[:, column]) for each in (active, silent)]
         fragment = _fragment(measured, medians[0], d, low, high)
         found.append(Descriptor(measured.name, measured.unit, medians[0], medians[1], d, low, high, fragment))
@@ -185,22 +186,32 @@ def _linear(name: str, values: Floats) -> Floats:
     return np.log2(values) if name in _LOG2 else values
 
 
-def _difference(pair: list[Floats], sides: list[npt.NDArray[np.int64]], n_clips: int) -> tuple[float, float, float]:
-    """Cohen's d with its interval over clips, from sums of each clip."""
-    sums = []
-    for values, clip in zip(pair, sides, strict=True):
-        known = np.isfinite(values)
-        if known.sum() < MIN_MOMENTS:
-            return math.nan, math.nan, math.nan
-        centre = values[known] - np.nanmean(np.concatenate(pair))
-        sums += [np.bincount(clip[known], weight, minlength=n_clips) for weight in (None, centre, centre**2)]
-    per_clip = np.stack([np.asarray(each, dtype=np.float64) for each in sums], axis=1)
-    low, high = clustered_interval(per_clip, _cohen)
-    return float(_cohen(per_clip.sum(axis=0, keepdims=True))[0]), low, high
+def _differences(
+    pair: list[Floats], sides: list[npt.NDArray[np.int64]], n_clips: int
+) -> list[tuple[float, float, float]]:
+    """Cohen's d of every measure with its interval over clips, from sums of each clip."""
+    sums = np.zeros((n_clips, len(MEASURES), 6))
+    for column, measured in enumerate(MEASURES):
+        values = [_linear(measured.name, each[:, column]) for each in pair]
+        known = [np.isfinite(each) for each in values]
+        if min(each.sum() for each in known) < MIN_MOMENTS:
+            continue
+        centre = np.concatenate([each[k] for each, k in zip(values, known, strict=True)]).mean()
+        for side, (each, k, clip) in enumerate(zip(values, known, sides, strict=True)):
+            for power in range(3):
+                weight = (each[k] - centre) ** power
+                sums[:, column, 3 * side + power] = np.bincount(clip[k], weight, minlength=n_clips)
+    point = _cohen(sums.sum(axis=0))
+    if n_clips < 2:
+        return [(float(d), math.nan, math.nan) for d in point]
+    drawn = _cohen(drawn_sums(sums.reshape(n_clips, -1)).reshape(-1, len(MEASURES), 6))
+    low, high = percentiles(drawn)
+    return list(zip(point.tolist(), low.tolist(), high.tolist(), strict=True))
 
 
 def _cohen(sums: Floats) -> Floats:
-    n1, s1, q1, n0, s0, q0 = sums.T
+    """From counts, sums and sums of squares of active and silent moments `[…, 6]`."""
+    n1, s1, q1, n0, s0, q0 = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         m1, m0 = s1 / n1, s0 / n0
         pooled = np.sqrt(np.maximum((q1 - n1 * m1**2 + q0 - n0 * m0**2) / (n1 + n0 - 2), 0.0))
@@ -240,14 +251,13 @@ def _power(samples: Floats, times: Floats) -> Floats:
     """Power spectrum of the window around each time, `[m, N_FFT / 2 + 1]`."""
     padded = np.concatenate([np.zeros(WINDOW), samples, np.zeros(WINDOW)])
     first = np.clip(np.round(times * SAMPLE_RATE_HZ).astype(np.int64) + WINDOW // 2, 0, len(padded) - WINDOW)
-    pieces = padded[first[:, None] + np.arange(WINDOW)] * np.hanning(WINDOW)
+    pieces = padded[first[:, None] + np.arange(WINDOW)] * _HANN
     return np.asarray(np.square(np.abs(np.fft.rfft(pieces, N_FFT))), dtype=np.float64)
 
 
 def _coarse(power: Floats) -> Floats:
     """Sums over sixteen bands that widen with frequency, so that single harmonics do not count as change."""
-    edges = np.unique(np.geomspace(8, power.shape[1] - 1, 17).astype(np.int64))
-    return np.asarray(np.add.reduceat(power, edges[:-1], axis=1) + 1e-4, dtype=np.float64)
+    return np.asarray(np.add.reduceat(power, _COARSE_BINS, axis=1) + 1e-4, dtype=np.float64)
 
 
 def _level(samples: Floats, times: Floats) -> Floats:
