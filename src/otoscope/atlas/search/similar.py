@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas
     from otoscope.atlas.search.regions import Region
 
-MAX_ENTRIES = 1 << 18
+MAX_ENTRIES = 1 << 17
 """Entries of inverted lists that one search reads at most."""
 MAX_LISTS = 48
 """Inverted lists that one search reads at most."""
-MIN_WINDOWS = 64
+MIN_WINDOWS = 96
 """Windows scored exactly, at least; three for every moment asked for."""
 STEPS = 4
 """Windows start at every quarter of their length."""
@@ -119,7 +119,7 @@ def _votes(atlas: Atlas, features: Ints, weights: Floats, step: int) -> tuple[In
     factors = (weights * scales(atlas, features)[1]).astype(np.float32)
     keys, room = [np.zeros(0, np.uint64)], MAX_ENTRIES
     for i in np.lexsort((features, -weights)).tolist():
-        if len(keys) > MAX_LISTS or weights[i] <= 0:
+        if len(keys) > MAX_LISTS or weights[i] <= 0 or room < MAX_ENTRIES // 16:
             break
         entry = atlas[int(features[i])]
         if atlas.postings.count(entry.feature) <= room:
