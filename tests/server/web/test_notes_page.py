@@ -14,6 +14,7 @@ pytestmark = pytest.mark.browser
 # Users without Playwright skip these tests; CI must have it.
 find_module = importlib.import_module if os.environ.get("CI") else pytest.importorskip
 expect = find_module("playwright.sync_api").expect
+expect.set_options(timeout=30_000)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
