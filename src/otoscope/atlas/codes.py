@@ -23,6 +23,13 @@ class FrameCode(NamedTuple):
         """Number of frames."""
         return len(self.indptr) - 1
 
+    def part(self, first: int, stop: int) -> FrameCode:
+        """Return the code of frames `first:stop`; those that there are."""
+        stop = min(stop, self.n_frames)
+        first = min(first, stop)
+        lo, hi = int(self.indptr[first]), int(self.indptr[stop])
+        return FrameCode(self.indptr[first : stop + 1] - lo, self.features[lo:hi], self.values[lo:hi])
+
     def frame_of_entry(self) -> npt.NDArray[np.int64]:
         """`[e]` the frame (from 0) that each entry belongs to."""
         return np.repeat(np.arange(self.n_frames), np.diff(self.indptr))

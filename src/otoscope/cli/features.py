@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otoscope.cli.options import JsonOption, WorkspaceOption, open_workspace
-from otoscope.cli.terminal import number, out, print_json, share, sparkline, table
+from otoscope.cli.terminal import escape, number, out, print_json, share, sparkline, table
+from otoscope.errors import InputError
 
 if TYPE_CHECKING:
-    from otoscope.atlas import Atlas
-    from otoscope.workspace import Workspace
+    from otoscope.atlas import Atlas, FeatureEntry
+    from otoscope.workspace import Address, Workspace
+
+N_RELATIVES = 5
 
 
 def run(
@@ -20,15 +24,21 @@ def run(
         typer.Argument(help="A feature (sae-2:30), or a dictionary to list its best (sae-2).", metavar="FEATURE"),
     ],
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many labels and examples to show.")] = 8,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="NAME", help="The same feature in the atlas of another dictionary.")
+    ] = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what a feature responds to, with evidence.
 
-    Ranked labels, statistics, histogram and examples; a dictionary's name lists its best features.
+    A sentence, ranked labels, bands of values, statistics, relatives and examples; a dictionary's name lists its best
+    features.
     """
     folder = open_workspace(workspace)
     if ":" not in feature:
+        if like is not None:
+            raise InputError(f"--like needs one feature, for example `otoscope features {feature}:30 --like {like}`.")
         _list(folder.atlas(feature), feature, top, json)
         return
     from otoscope.workspace import Address
@@ -36,6 +46,9 @@ def run(
     address = Address.parse(feature)
     atlas = folder.atlas(address.dictionary)
     folder.dictionary_of(address.dictionary).feature(address.index)
+    if like is not None:
+        _match(folder, atlas, address, like, json)
+        return
     facts = gather(folder, atlas, address.dictionary, address.index, top)
     if json:
         print_json(facts)
@@ -53,9 +66,24 @@ def gather(folder: Workspace, atlas: Atlas, name: str, index: int, top: int) -> 
         "feature": f"{name}:{index}",
         "unit": dictionary.unit_label(index),
         "site": str(dictionary.site),
+        "sentence": entry.sentence,
+        "nature": entry.stats["nature"],
         "stats": {str(key): value for key, value in dict(entry.stats).items()},
         "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
         "labels": entry.labels.head(top).to_dict("records"),
+        "bands": [asdict(band) for band in entry.bands],
+        "unions": [asdict(band) for band in entry.unions],
+        "acoustics": {name: asdict(heard) for name, heard in entry.acoustics.items()},
+        "neighbours": _neighbours(entry, name),
+        "cofiring": [
+            {
+                "feature": f"{name}:{each.feature}",
+                "label": _label(atlas, each.feature),
+                "pmi": each.pmi,
+                "share": each.share,
+            }
+            for each in entry.cofiring()
+        ],
         "examples": [
             {
                 "clip_id": example.clip_id,
@@ -66,6 +94,49 @@ def gather(folder: Workspace, atlas: Atlas, name: str, index: int, top: int) -> 
             for example in entry.examples(kind="top", top=top)
         ],
     }
+
+
+def _neighbours(entry: FeatureEntry, name: str) -> list[dict[str, Any]]:
+    """The features with the nearest directions; none where the dictionary is too wide for the atlas to keep them."""
+    try:
+        found = entry.neighbours()
+    except InputError:
+        return []
+    return [
+        {"feature": f"{name}:{each.feature}", "label": _label(entry.atlas, each.feature), "cosine": each.cosine}
+        for each in found
+    ]
+
+
+def _label(atlas: Atlas, feature: int) -> str | None:
+    stats = atlas[feature].stats
+    return f"/{stats['label']}/" if stats["label_kind"] == "phone" else stats["label"]
+
+
+def _match(folder: Workspace, atlas: Atlas, address: Address, other: str, json: bool) -> None:
+    """Print the feature of another atlas that is most like one."""
+    from otoscope.atlas.search.matching import match_features
+
+    there = folder.atlas(other)
+    found = match_features(
+        atlas, folder.dictionary_of(address.dictionary), there, folder.dictionary_of(other), features=[address.index]
+    )
+    [row] = found.rows()
+    partner = int(row["partner"])
+    if json:
+        match = None if partner < 0 else f"{other}:{partner}"
+        print_json({**row, "feature": str(address), "partner": match, "frames": found.n_frames, "clips": found.n_clips})
+        return
+    if partner < 0:
+        out().print(f"Nothing in {other} resembles {address} (over {found.n_clips} common clips).")
+        return
+    out().print(
+        f"[bold cyan]{other}:{partner}[/] {escape(there[partner].sentence)}\n"
+        f"correlation {number(row['correlation'])}, cosine {number(row['cosine'])}, they share {share(row['iou'])} of "
+        f"their active frames; {'each is the best match of the other' if row['mutual'] else 'it has a better match'} "
+        f"[dim]({found.n_clips} common clips, {found.n_frames:,} frames)[/]",
+        soft_wrap=True,
+    )
 
 
 def _heard(corpus: Any, clip_id: str, time_s: float) -> str:
@@ -85,6 +156,7 @@ def show(facts: dict[str, Any]) -> None:
     console, stats = out(), facts["stats"]
     unit = "" if facts["feature"].endswith(f":{facts['unit']}") else f" (unit {facts['unit']})"
     console.print(f"[bold cyan]{facts['feature']}[/]{unit} of {facts['site']}")
+    out().print(escape(facts["sentence"]), soft_wrap=True)
     if stats.get("dead"):
         console.print("[yellow]This feature is dead: it is active in no frame of the corpus.[/]")
         return
@@ -114,10 +186,43 @@ def show(facts: dict[str, Any]) -> None:
         console.print(listing)
     else:
         console.print("[dim]No labels: the corpus has no tiers, or the feature is active too seldom.[/]")
+    _show_bands(facts)
+    _show_relatives(facts)
     examples = table("example", "at>", "value>", "heard")
     for example in facts["examples"]:
         examples.add_row(example["clip_id"], f"{example['time_s']:.2f} s", number(example["value"]), example["heard"])
     console.print(examples)
+
+
+def _show_bands(facts: dict[str, Any]) -> None:
+    """Print labels that hold in bands of values, where there are several, and unions."""
+    bands = facts["bands"] if len(facts["bands"]) > 1 else []
+    if not bands and not facts["unions"]:
+        return
+    listing = table("by value", "kind", "above>", "up to>", "F1>", "95 %>", "chance>")
+    for row in [*bands, *facts["unions"]]:
+        listing.add_row(
+            f"[bold]{escape(' and '.join(row['labels']))}[/]",
+            row["kind"],
+            number(row["low"]),
+            number(row["high"]),
+            number(row["f1"]),
+            f"[dim]{number(row['f1_low'])}–{number(row['f1_high'])}[/]",
+            number(row["chance"]),
+        )
+    out().print(listing)
+
+
+def _show_relatives(facts: dict[str, Any]) -> None:
+    """Print the nearest directions and the features that fire together with one, a line each."""
+    near = [(row, number(row["cosine"])) for row in facts["neighbours"]]
+    partners = [(row, share(row["share"])) for row in facts["cofiring"]]
+    for title, rows in (("near", near), ("fires with", partners)):
+        if rows:
+            names = [
+                f"{row['feature']} {escape(row['label'] or '–')} [dim]{figure}[/]" for row, figure in rows[:N_RELATIVES]
+            ]
+            out().print(f"[dim]{title}:[/] {', '.join(names)}", soft_wrap=True)
 
 
 def _list(atlas: Atlas, name: str, top: int, json: bool) -> None:

@@ -20,12 +20,13 @@ MAX_REGION_S = 60.0
 
 
 class Query(NamedTuple):
-    """A stretch of a clip to search by; `start_s` is where it begins on the grid of frames."""
+    """A stretch of a clip to search by: its seconds on the grid of frames; how much later its clip's clock is than the
+    region's; and whether the atlas holds the clip."""
 
     region: Region
     start_s: float
     end_s: float
-    n_frames: int
+    shift_s: float
     indexed: bool
 
 
@@ -57,20 +58,12 @@ def query_by(state: State, found: Found, name: str, start_s: float, end_s: float
         )
     clock = atlas.clock
     first, stop = clock.span(start_s, stop_s)
-    edges = (max(0.0, clock.time_s(first) - clock.frame_s / 2), clock.time_s(stop - 1) + clock.frame_s / 2)
+    span = (clock.time_s(first), clock.time_s(stop))
     if holds(atlas, found):
         region = Region.of_clip(atlas, found.clip.clip_id, start_s, stop_s)
-        return Query(region, *edges, stop - first, indexed=True)
-    code = cut(state.code(found, name), first, stop)
-    return Query(Region.of_code(atlas, code), *edges, code.n_frames, indexed=False)
-
-
-def cut(code: FrameCode, first: int, stop: int) -> FrameCode:
-    """Return frames `first:stop` of a code."""
-    stop = min(stop, code.n_frames)
-    first = min(first, stop)
-    lo, hi = int(code.indptr[first]), int(code.indptr[stop])
-    return FrameCode(code.indptr[first : stop + 1] - lo, code.features[lo:hi], code.values[lo:hi])
+        return Query(region, *span, 0.0, indexed=True)
+    code = state.code(found, name).part(first, stop)
+    return Query(Region.of_code(atlas, code), *span, first * clock.frame_s, indexed=False)
 
 
 def join(pieces: Sequence[FrameCode]) -> FrameCode:

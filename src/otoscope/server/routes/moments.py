@@ -39,12 +39,11 @@ def region(
     state: State = request.app.state.otoscope
     opened = state.atlas(atlas)
     query = query_by(state, found, atlas, start_s, end_s)
-    shift_s = 0.0 if query.indexed else query.start_s
     return RegionView(
         atlas=atlas,
         start_s=query.start_s,
         end_s=query.end_s,
-        n_frames=query.n_frames,
+        n_frames=query.region.n_frames,
         features=[
             RegionFeatureView(
                 feature=feature_row(opened, atlas, int(row.feature)),
@@ -56,7 +55,7 @@ def region(
                 score=float(row.score),
                 q_value=float(row.q_value),
                 max=float(row.max),
-                peak_time_s=float(row.peak_time_s) + shift_s,
+                peak_time_s=float(row.peak_time_s) + query.shift_s,
             )
             for row in query.region.features(top=top)
         ],
