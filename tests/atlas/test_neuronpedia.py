@@ -178,3 +178,16 @@ def test_what_does_not_belong_together_is_refused(atlas: Atlas, world: World, tm
         export_neuronpedia(atlas, world.dictionary, Corpus("half", list(world.corpus)[:5]), tmp_path, WHEN)
     with pytest.raises(InputError, match="set_name must be letters, digits and dashes"):
         Publication("a/../b")
+
+
+def test_what_the_atlas_says_in_a_sentence_becomes_an_explanation(
+    atlas: Atlas, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {M: "/m/; F1 .99 [.98–1.00], chance .20", SIREN: "unlabelled: nothing passes"}
+    sentence = property(lambda entry: said.get(entry.feature, ""))
+    monkeypatch.setattr("otoscope.atlas.entry.FeatureEntry.sentence", sentence, raising=False)
+    place = export_neuronpedia(atlas, world.dictionary, world.corpus, tmp_path, WHEN, examples=1, per_decile=1)
+    (row,) = lines(place / "explanations" / "batch-0.jsonl.gz")
+    assert (row["index"], row["description"]) == (str(M), said[M])
+    assert (row["modelId"], row["layer"], row["authorId"]) == ("planted", "1-units", WHEN.creator_id)
+    assert row["explanationModelName"] is None, "no language model wrote it"
