@@ -41,6 +41,10 @@ class Clips:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __contains__(self, clip_id: str) -> bool:
+        """Whether there is a clip with this id."""
+        return clip_id in self._index
+
     @cached_property
     def starts(self) -> Ints:
         """First frame of every clip, counted from the first frame of the corpus."""

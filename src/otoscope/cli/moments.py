@@ -121,7 +121,7 @@ def _region(
 ) -> tuple[Region, str | None]:
     """Return a stretch of a clip that the atlas holds (with the clip's id), or of any other sound, encoded now."""
     start_s, end_s = span or (None, None)
-    if source in atlas.clip_ids:
+    if source in atlas.clips:
         return atlas.region(source, start_s, end_s), source
     from otoscope.atlas.build.code_pass import frame_code
     from otoscope.atlas.search.regions import Region

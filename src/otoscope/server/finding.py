@@ -34,7 +34,7 @@ def holds(atlas: Atlas, found: Found) -> bool:
     """Tell whether the atlas was built over this very clip."""
     about = atlas.meta["corpus"]
     return (about["name"], about["fingerprint"][:16]) == (found.corpus, found.version) and (
-        found.clip.clip_id in atlas.clip_ids
+        found.clip.clip_id in atlas.clips
     )
 
 

@@ -261,13 +261,14 @@ NAMELESS = """() => [...document.querySelectorAll('button, a, input, select, can
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["home", "features", "feature", "clips", "clip", "edit", "api"])
+@pytest.mark.parametrize("name", ["home", "features", "feature", "sound", "clips", "clip", "edit", "api"])
 def test_every_page_fits_the_window_and_names_its_controls(
     open_page: OpenPage, best: str, clip: Clip, name: str, size: str, theme: str
 ) -> None:
     at = {
         "clip": f"/clip/{clip.clip_id}?corpus=mini",
         "edit": f"/edit?clip={clip.clip_id}&corpus=mini&e={best}*add*500",
+        "sound": f"/sound?clip={clip.clip_id}&corpus=mini&t=1.0-1.4",
     }
     at |= {"home": "/", "feature": f"/feature/{best}"}
     page = open_page(at.get(name, f"/{name}"), size=SIZES[size], theme=theme)

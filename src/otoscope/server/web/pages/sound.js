@@ -88,7 +88,7 @@ function Brushed({ clip, params }) {
   return html`<section class="panel timeline">
       <div class="strip-head"><${PlayButton} sound=${sound} label=${span ? "the selection" : "the clip"} />
         <a class="what" href=${clipHref(clip)}>${clip.title}</a>
-        <span class="grow" /><${Bounds} clip=${clip} span=${span} onChange=${select} />
+        <${Bounds} clip=${clip} span=${span} onChange=${select} />
         <button onClick=${() => navigate(address("/sound", { atlas: params.get("atlas") }))}>Another sound</button></div>
       <div class="gutter-row"><span class="gutter" />
         <${Strip} id=${sound.key} clip=${clip} start_s=${view[0]} end_s=${view[1]} wave melHeight=${130} selection=${span} onSelect=${select} /></div>

@@ -41,7 +41,7 @@ export function Histogram({ histogram, opposite = null, stacks = [], range = nul
     drawStacks(context, stacks, histogram, floor, scale, x);
     context.fillStyle = themeColour("faint");
     context.textAlign = "left";
-    context.fillText(strength(bottom), LEFT, tall - 7);
+    if (!opposite || x(0) - LEFT > 44) context.fillText(strength(bottom), LEFT, tall - 7);
     if (opposite) context.fillText("0", x(0) - 3, tall - 7);
     context.textAlign = "right";
     context.fillText(strength(top), width, tall - 7);
