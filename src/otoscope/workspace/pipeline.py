@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport
+from otoscope.workspace.atlas_stages import atlas_stage
 from otoscope.workspace.layout import Workspace, as_name
 from otoscope.workspace.plan import DictionaryPlan, Plan, default_plan
 from otoscope.workspace.stages import (
     Notice,
     StageOutcome,
-    atlas_stage,
     corpus_stage,
     harvest_stage,
     train_stage,

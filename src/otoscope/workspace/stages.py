@@ -173,37 +173,6 @@ def train_inputs(
     return inputs
 
 
-def atlas_stage(
-    workspace: Workspace,
-    store: str,
-    dictionary: str,
-    corpus: str,
-    name: str,
-    *,
-    seed: int = 0,
-    progress: bool | ProgressReport = True,
-) -> StageOutcome:
-    """Build the atlas `name` of a dictionary over a corpus, statistics, examples and labels."""
-    from otoscope.atlas import build_atlas
-
-    source, features, clips = (
-        workspace.store(store),
-        workspace.dictionary(dictionary),
-        workspace.corpus(corpus),
-    )
-    inputs = {
-        "store": source.fingerprint,
-        "dictionary": features.fingerprint,
-        "corpus": clips.fingerprint,
-        "seed": seed,
-    }
-
-    def work(folder: Path) -> None:
-        build_atlas(source, features, clips, folder, name=name, progress=progress, seed=seed)
-
-    return run_stage(workspace, "atlas", name, inputs, workspace.path("atlases", name), work)
-
-
 def run_stage(
     workspace: Workspace,
     kind: str,
@@ -211,14 +180,21 @@ def run_stage(
     inputs: Mapping[str, Any],
     output: Path,
     work: Callable[[Path], None],
+    *,
+    replaces: bool = False,
+    wait: bool = False,
 ) -> StageOutcome:
     """Run `work(output)` unless a finished run on the same inputs is there, and write down what it made.
+
+    With `replaces`, work replaces an older output itself, which is not removed before. With `wait`, wait for whoever
+    works in the workspace.
 
     Raises:
         InputError: `output` exists and was made by something else.
         OtoscopeError: another process is working in the workspace, or the disk is full.
     """
-    return run_stages(workspace, kind, {name: (inputs, output)}, lambda _: work(output))[0]
+    stages = {name: (inputs, output)}
+    return run_stages(workspace, kind, stages, lambda _: work(output), replaces=replaces, wait=wait)[0]
 
 
 def run_stages(
@@ -226,15 +202,19 @@ def run_stages(
     kind: str,
     stages: Mapping[str, tuple[Mapping[str, Any], Path]],
     work: Callable[[list[str]], None],
+    *,
+    replaces: bool = False,
+    wait: bool = False,
 ) -> list[StageOutcome]:
     """Run `work(names)` for those of several stages (their inputs and outputs by name) that are not finished yet.
 
-    All are judged before anything is done, and each has a record of its own. Raises as `run_stage`.
+    All are judged before anything is done, and each has a record of its own. Options and errors
+    as of `run_stage`.
     """
     started = time.perf_counter()
     folder = workspace.folder / "stages"
     heads, outcomes = {}, {}
-    with only_one_at_work(workspace):
+    with only_one_at_work(workspace, wait):
         for name, (inputs, output) in stages.items():
             fingerprint = _digest({"stage": kind, "code": VERSION, **inputs})
             heads[name] = {"format": FORMAT, "version": VERSION, "inputs": dict(inputs), "fingerprint": fingerprint}
@@ -242,7 +222,7 @@ def run_stages(
             outcomes[name] = StageOutcome(kind, name, output, time.perf_counter() - started, state, reason)
         waiting = [name for name, outcome in outcomes.items() if not outcome.reused]
         for name in waiting:
-            if outcomes[name].state == "redone":
+            if outcomes[name].state == "redone" and not replaces:
                 shutil.rmtree(outcomes[name].path, ignore_errors=True)
             write_json(folder / f"{kind}.{name}.json", {**heads[name], "finished": False})
         if waiting:
@@ -309,6 +289,6 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def only_one_at_work(workspace: Workspace) -> contextlib.AbstractContextManager[None]:
+def only_one_at_work(workspace: Workspace, wait: bool = False) -> contextlib.AbstractContextManager[None]:
     """Keep other processes from working in the workspace while the block runs; raises OtoscopeError if one does."""
-    return only_one(workspace.folder / ".lock", f"working in {workspace.folder}")
+    return only_one(workspace.folder / ".lock", f"working in {workspace.folder}", wait)

@@ -84,7 +84,7 @@ def build_atlas(
     if to is None:
         holder = tempfile.TemporaryDirectory(prefix="otoscope-atlas-")
         to = Path(holder.name) / "atlas"
-    names = {} if name is None else {dictionary.name: name}
+    names = None if name is None else [name]
     (atlas,) = build_atlases(
         source, [dictionary], corpus, [to], names=names, seed=seed, n_shifts=n_shifts, progress=progress
     )
@@ -98,7 +98,7 @@ def build_atlases(
     corpus: Corpus,
     to: Sequence[str | os.PathLike[str]],
     *,
-    names: Mapping[str, str] | None = None,
+    names: Sequence[str] | None = None,
     seed: int = 0,
     n_shifts: int = N_SHIFTS,
     progress: bool | ProgressReport = True,
@@ -106,7 +106,7 @@ def build_atlases(
 ) -> list[Atlas]:
     """Index several dictionaries, of one or several sites, in one pass over the corpus.
 
-    `to` are the folders of the atlases, `names` what they are called, by dictionary (default: the same). With `wait`,
+    `to` are the folders of the atlases, `names` what they are called (default: as the dictionaries). With `wait`,
     wait for other processes that build there instead of refusing. See `build_atlas`.
     """
     if n_shifts < 2:
@@ -130,8 +130,8 @@ def build_atlases(
             for folder, each in zip(folders, dictionaries, strict=True)
         ]
         encode(stream, encodings, corpus, corpus, progress)
-        for each, folder in zip(encodings, folders, strict=True):
-            called = (names or {}).get(each.dictionary.name, each.dictionary.name)
+        called_so = names or [dictionary.name for dictionary in dictionaries]
+        for each, folder, called in zip(encodings, folders, called_so, strict=True):
             facts = {"name": called, "model": stream.model, "source": stream.fingerprint}
             finish(folder, each, corpus, stream.clock, facts, seed=seed, n_shifts=n_shifts, progress=progress)
     return [Atlas.open(folder) for folder in folders]

@@ -84,6 +84,7 @@ def build_parts(
         for each, folder in zip(encodings, folders, strict=True):
             new = fresh(folder)
             facts = {"model": stream.model, "source": stream.fingerprint, **_write_part(each, clips, new)}
+            facts["corpus"] = {"name": corpus.name, "fingerprint": corpus.fingerprint}
             facts |= {"frame_s": stream.clock.frame_s, "first_frame_s": stream.clock.offset_s}
             seal(new, facts, format=PART_FORMAT, version=PART_VERSION)
             place(new, folder)

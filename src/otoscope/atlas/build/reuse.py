@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -168,6 +169,15 @@ def all_of(folders: Sequence[str | os.PathLike[str]], dictionary: Dictionary, co
             "one corpus (`otoscope atlas --part 1/4`) and merged over the same."
         )
     return found
+
+
+def part_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the `meta.json` of an atlas or a part: its model, dictionary, corpus and source.
+
+    Raises:
+        OtoscopeError: neither an atlas nor a part, or damaged.
+    """
+    return Donor(folder).meta
 
 
 def _difference(donor: Donor, source: str, dictionary: Dictionary) -> str:

@@ -24,7 +24,7 @@ class FrameStream:
 
     Attributes:
         model: which model they come from, as written into the atlas.
-        fingerprint: changes whenever the frames of a clip would, whatever the corpus.
+        fingerprint: its `source_name`.
         clock: which moment of its clip each frame stands for.
         read: the frames `[t, d]` of one clip at each site, by one run of the model.
     """
@@ -54,6 +54,14 @@ def frame_stream(
     return _from_model(source, dictionaries)
 
 
+def source_name(source: ActivationStore | SpeechModel) -> str:
+    """Return what changes whenever the frames of a clip would, whatever the corpus."""
+    if isinstance(source, ActivationStore):
+        meta = source.meta
+        return f"{meta['weights_hash']}/{meta['compute_dtype']} stored as {meta['dtype']}"
+    return f"{source.weights_hash}/{str(source.dtype).removeprefix('torch.')}"
+
+
 def _from_store(store: ActivationStore, dictionaries: Sequence[Dictionary], corpus: Corpus) -> FrameStream:
     for dictionary in dictionaries:
         for site in dictionary.sites:
@@ -72,7 +80,7 @@ def _from_store(store: ActivationStore, dictionaries: Sequence[Dictionary], corp
     sites = dict.fromkeys(site for dictionary in dictionaries for site in dictionary.sites)
     return FrameStream(
         model={key: store.meta[key] for key in ("model", "weights_hash") if key in store.meta},
-        fingerprint=f"{store.meta['weights_hash']}/{store.meta['compute_dtype']} stored as {store.meta['dtype']}",
+        fingerprint=source_name(store),
         clock=store.clock,
         read=lambda clip: {site: store.clip(site, clip.clip_id) for site in sites},
     )
@@ -101,7 +109,7 @@ def _from_model(model: SpeechModel, dictionaries: Sequence[Dictionary]) -> Frame
 
     return FrameStream(
         model={"model": model.name, "weights_hash": model.weights_hash},
-        fingerprint=f"{model.weights_hash}/{str(model.dtype).removeprefix('torch.')}",
+        fingerprint=source_name(model),
         clock=clocks.pop(),
         read=read,
     )
