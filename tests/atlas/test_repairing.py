@@ -44,7 +44,7 @@ def copy(sparse: Atlas, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def find(world: World) -> Find:
-    return lambda meta: Materials(world.model, SPARSE, world.corpus)
+    return lambda meta: Materials(SPARSE, world.corpus, lambda: world.model)
 
 
 def flip(path: Path, where: float = 0.5) -> None:
@@ -170,11 +170,12 @@ def test_where_codes_and_postings_are_damaged_the_clips_are_encoded_again(
 
 
 def test_a_dense_atlas_is_repaired_too(world: World, tmp_path: Path) -> None:
-    whole = build_atlas(world.model, world.dictionary, world.corpus, tmp_path / "whole", progress=False).folder
+    few = world.corpus[:10]
+    whole = build_atlas(world.model, world.dictionary, few, tmp_path / "whole", progress=False).folder
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))
     for name in ("totals.safetensors", "codes/00000.safetensors", "postings/00000.safetensors", "features.safetensors"):
         flip(copy / name)
-    outcomes = repair_atlas(copy, lambda meta: Materials(world.model, world.dictionary, world.corpus))
+    outcomes = repair_atlas(copy, lambda meta: Materials(world.dictionary, few, lambda: world.model))
     assert all(each.repaired for each in outcomes)
     assert contents_of(copy) == contents_of(whole)
 
@@ -183,10 +184,10 @@ def test_nothing_is_made_from_something_else(copy: Path, world: World) -> None:
     flip(copy / "labels.safetensors")
     before = contents_of(copy)
     other = RandomBasis(SITE, 8, 32, seed=1, k=3, name="sparse")
-    (outcome,) = repair_atlas(copy, lambda meta: Materials(world.model, other, world.corpus))
+    (outcome,) = repair_atlas(copy, lambda meta: Materials(other, world.corpus, lambda: world.model))
     assert (outcome.repaired, "dictionary 'sparse' changed" in outcome.how) == (False, True)
     fewer = Corpus("planted", world.corpus[:9])
-    (outcome,) = repair_atlas(copy, lambda meta: Materials(world.model, SPARSE, fewer))
+    (outcome,) = repair_atlas(copy, lambda meta: Materials(SPARSE, fewer, lambda: world.model))
     assert (outcome.repaired, "corpus 'planted' changed" in outcome.how) == (False, True)
     assert contents_of(copy) == before
 

@@ -148,6 +148,19 @@ def test_what_was_given_back_is_checked_again(folder: Path, tmp_path: Path) -> N
             file.read("long", 10, 11)
 
 
+def test_what_was_repaired_meanwhile_is_read_again(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    Changed(copy / "long.safetensors", 100_000, 1).__enter__()
+    sealed = SealedFolder(copy, **FORMAT)
+    with pytest.raises(DamagedError):
+        sealed.arrays("long.safetensors").read("long")
+    with pytest.raises(DamagedError, match="65,536 to 131,072"):
+        sealed.restore("long.safetensors", copy / "plain.bin")
+    sealed.restore("long.safetensors", folder / "long.safetensors")
+    assert sealed.arrays("long.safetensors").read("long").tolist() == LONG.tolist()
+    assert sealed.damage() == []
+
+
 def test_many_threads_read_one_folder(folder: Path) -> None:
     sealed = SealedFolder(folder, **FORMAT)
     found: list[bool] = []

@@ -10,13 +10,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otoscope.cli.options import JsonOption, ModelOption, WorkspaceOption, open_model, workspace_if_any
 from otoscope.cli.terminal import megabytes, out, print_json
 from otoscope.errors import OtoscopeError
+
+if TYPE_CHECKING:
+    from otoscope.workspace import Workspace
 
 PACKAGES = (
     "torch",
@@ -46,13 +49,18 @@ class Check:
     found: str
 
 
-def run(model: ModelOption = None, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """Check this machine and installation.
+def run(
+    model: ModelOption = None,
+    workspace: WorkspaceOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Make damaged files of atlases again.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check this machine and installation, and every byte of the workspace's atlases.
 
     The exit code is 1 if something is wrong.
     """
     checks = []
-    for check in _checks(model, workspace):
+    for check in _checks(model, workspace, repair):
         checks.append(check)
         if not json:
             mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}[check.ok]
@@ -63,7 +71,7 @@ def run(model: ModelOption = None, workspace: WorkspaceOption = None, json: Json
         raise typer.Exit(1)
 
 
-def _checks(model: str | None, workspace: Path | None) -> Iterator[Check]:
+def _checks(model: str | None, workspace: Path | None, repair: bool) -> Iterator[Check]:
     yield _try("versions", _versions)
     yield Check("processor", None, _processor())
     yield _try("arithmetic", _arithmetic)
@@ -73,6 +81,7 @@ def _checks(model: str | None, workspace: Path | None) -> Iterator[Check]:
     yield _try("mini corpus", _mini)
     yield _try("browser app", _browser_app)
     yield _try("writing", lambda: _writing(workspace))
+    yield from _atlases(workspace, repair)
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:
@@ -197,6 +206,52 @@ def _browser_app() -> str:
     if not page.is_file():
         raise OtoscopeError(f"{page} is missing; reinstall otoscope.")
     return f"{sum(file.is_file() for file in folder.rglob('*'))} files in {folder}"
+
+
+def _atlases(workspace: Path | None, repair: bool) -> Iterator[Check]:
+    """Check every atlas of the workspace, and repair those that are damaged if asked to."""
+    try:
+        found = workspace_if_any(workspace)
+    except OtoscopeError as error:
+        yield Check("workspace", False, str(error))
+        return
+    if found is not None:
+        from otoscope.workspace.repairing import atlas_folders
+
+        for name in atlas_folders(found):
+            yield _try(f"atlas {name}", lambda name=name: _atlas(found, name, repair))  # type: ignore[misc]
+
+
+def _atlas(workspace: Workspace, name: str, repair: bool) -> str:
+    """Read an atlas whole; say what is damaged, or what became of it.
+
+    Raises:
+        OtoscopeError: it is damaged still.
+    """
+    from otoscope.atlas.build.repairing import contents, find_damage
+
+    folder = workspace.path("atlases", name)
+    damage = find_damage(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if not damage:
+        return f"every byte of {megabytes(size)} is as it was built"
+    if not repair:
+        lines = []
+        for each in damage:
+            holds = contents(folder, each.file)
+            where = f"bytes {each.start:,} to {each.stop:,}" if each.stop else ""
+            told = "; ".join(text for text in (where, holds and f"it holds {holds}") if text)
+            lines.append(f"{each.file}: {each.what}{f' ({told})' if told else ''}")
+        raise OtoscopeError(f"{'. '.join(lines)}. `otoscope doctor --repair` makes what it can again.")
+    from otoscope.workspace.repairing import repair as mend
+
+    outcomes = mend(workspace, name)
+    text = ". ".join(
+        f"{each.file}: {'repaired ' if each.repaired else 'NOT repaired: '}{each.how}" for each in outcomes
+    )
+    if left := [each for each in outcomes if not each.repaired]:
+        raise OtoscopeError(f"{text}. Build the atlas again for {'it' if len(left) == 1 else 'these'}.")
+    return text
 
 
 def _writing(workspace: Path | None) -> str:

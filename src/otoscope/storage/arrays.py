@@ -112,6 +112,8 @@ class ArrayFile:
         if (n_bytes is not None and size != n_bytes) or (checks is not None and len(checks) != -(-size // BLOCK_BYTES)):
             raise DamagedError(path, f"it has {size:,} bytes, not as many as were written")
         self._good = bytearray(0 if checks is None else len(checks))
+        self.damaged = False
+        """Whether damage was found; a repaired file is another one, and has to be opened."""
         self._arrays = self._read_header()
 
     def _read_header(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]:
@@ -183,6 +185,7 @@ class ArrayFile:
         while at >= 0:
             block = self._bytes[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]
             if xxhash.xxh3_64_intdigest(block.data) != int(self._checks[at]):
+                self.damaged = True
                 raise DamagedError(self.path, "its contents changed", at * BLOCK_BYTES, at * BLOCK_BYTES + len(block))
             good[at] = 1
             at = good.find(0, at + 1, last)

@@ -152,12 +152,12 @@ class SealedFolder:
         return name in self.meta["files"]
 
     def arrays(self, name: str) -> ArrayFile:
-        """Return the arrays of a file, opened once."""
+        """Return the arrays of a file, opened once, and again where it was found damaged: it may be repaired by now."""
         found = self._open.get(name)
-        if found is None:
+        if found is None or found.damaged:
             with self._lock:
                 found = self._open.get(name)
-                if found is None:
+                if found is None or found.damaged:
                     n_bytes = int(self.meta["files"][name]["bytes"]) if name in self else None
                     found = ArrayFile(self.folder / name, self.checks(name), n_bytes)
                     self._open[name] = found
@@ -207,8 +207,7 @@ class SealedFolder:
     def restore(self, name: str, candidate: Path) -> None:
         """Put a file back as it was written, from a candidate and from what is whole of the file itself.
 
-        Every 64 KiB are taken from whichever of the two has their checksum. Who has opened this folder before should
-        open it again.
+        Every 64 KiB are taken from whichever of the two has their checksum.
 
         Raises:
             DamagedError: a stretch is whole in neither; nothing was changed.

@@ -38,11 +38,11 @@ from otoscope.storage.sealed import Damage, restore_lists, seal
 
 @dataclass(frozen=True)
 class Materials:
-    """What an atlas was built from."""
+    """What an atlas was built from; `activations` opens the store or loads the model, and is called only if needed."""
 
-    source: ActivationStore | SpeechModel
     dictionary: Dictionary
     corpus: Corpus
+    activations: Callable[[], ActivationStore | SpeechModel]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ class _Repair:
         self.sealed = open_folder(folder, lenient=True)
         self.meta = self.sealed.meta
         self._materials: Materials | None = None
+        self._frames: FrameStream | None = None
         self._rebuilt: Path | None = None
 
     def run(self) -> list[Outcome]:
@@ -132,10 +133,17 @@ class _Repair:
             try:
                 self.sealed.restore(name, make())
             except OtoscopeError as error:
-                failed = str(error)
+                failed = self._reason(name, error)
                 continue
             return Outcome(name, True, how)
         return Outcome(name, False, failed)
+
+    def _reason(self, name: str, error: OtoscopeError) -> str:
+        if not isinstance(error, DamagedError):
+            return str(error)
+        if error.path == self.folder / name or not error.path.is_relative_to(self.folder):
+            return error.what
+        return f"it would be made from {error.path.relative_to(self.folder).as_posix()}, which is damaged too"
 
     def _stray(self, name: str) -> Outcome:
         path = self.folder / name
@@ -280,7 +288,7 @@ class _Repair:
 
             materials, _ = self._stream()
             build_atlas(
-                materials.source, materials.dictionary, materials.corpus, self._emptied("built") / "atlas",
+                materials.activations(), materials.dictionary, materials.corpus, self._emptied("built") / "atlas",
                 name=self.meta["name"], seed=int(self.meta["seed"]), n_shifts=int(self.meta["n_shifts"]),
                 progress=False,
             )  # fmt: skip
@@ -306,10 +314,15 @@ class _Repair:
     def _stream(self) -> tuple[Materials, FrameStream]:
         """Return what the atlas was built from, and its activations."""
         materials = self._known()
-        stream = frame_stream(materials.source, [materials.dictionary], materials.corpus)
-        if stream.fingerprint != self.meta["source"]:
-            raise OtoscopeError(f"Atlas {self.meta['name']!r} was built from other activations than are at hand.")
-        return materials, stream
+        if self._frames is None:
+            found = frame_stream(materials.activations(), [materials.dictionary], materials.corpus)
+            if found.fingerprint != self.meta["source"]:
+                raise OtoscopeError(
+                    f"Atlas {self.meta['name']!r} was built from other activations than are at hand "
+                    f"({self.meta['source']}); harvest them again."
+                )
+            self._frames = found
+        return materials, self._frames
 
     def _emptied(self, name: str) -> Path:
         folder = self.scratch / name
