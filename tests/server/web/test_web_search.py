@@ -29,6 +29,7 @@ OpenPage = Callable[..., "Page"]
 
 def drag(page: Page, target: Locator, start: float, end: float) -> None:
     """Drag over an element between two shares of its width."""
+    target.scroll_into_view_if_needed()
     box = target.bounding_box()
     assert box is not None
     y = box["y"] + box["height"] / 3

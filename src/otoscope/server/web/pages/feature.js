@@ -58,8 +58,7 @@ function Shown({ info }) {
     <div class="columns">
       <aside>
         ${book.concealed ? html`<${Concealed} />` : html`<${Detects} info=${info} />`}
-        <${Notes} key=${featureAddress(row)} book=${book} row=${row} corpus=${info.corpus} moment=${example ? momentOf(example) : null} />
-        <section class="panel"><h2>Activations</h2><${Activations} info=${info} concealed=${book.concealed} range=${rangeOf(params)} />
+        <section class="panel"><h2>Activations ${!row.dead && html`<small>drag to choose a range of values</small>`}</h2><${Activations} info=${info} concealed=${book.concealed} range=${rangeOf(params)} />
           <dl class="facts">
             <div><dt>fires in</dt><dd>${percent(row.density)} of frames</dd></div>
             <div><dt>highest</dt><dd>${strength(row.max)}</dd></div>
@@ -69,6 +68,7 @@ function Shown({ info }) {
           </dl>
           <${Profile} counts=${info.profile} />
           ${info.acoustics.length > 0 && !book.concealed && html`<${Acoustics} rows=${info.acoustics} />`}</section>
+        <${Notes} key=${featureAddress(row)} book=${book} row=${row} corpus=${info.corpus} moment=${example ? momentOf(example) : null} />
         <${Relatives} info=${info} concealed=${book.concealed} />
         <section class="panel"><h2>Test on your sound</h2><${TestClip} row=${row} id=${params.get("test")} />
           <${AudioInput} onClip=${/** @param {ClipInfo} clip */ (clip) => setParams({ test: clip.id })} hint="Drop a recording: where does this feature fire?" />
