@@ -9,7 +9,6 @@ features carries labels (made up, with made-up scores).
 from __future__ import annotations
 
 import hashlib
-import itertools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,11 +23,13 @@ import torch
 
 from otoscope.atlas.build.code_pass import CodeWriter
 from otoscope.atlas.build.cofiring import CofiringCounter
-from otoscope.atlas.build.indexing import PostingsWriter, clip_bounds, rank_entries
+from otoscope.atlas.build.indexing import PostingsWriter, clip_bounds
 from otoscope.atlas.build.statistics import feature_statistics
 from otoscope.atlas.build.tables import (
+    BAND_FIGURES,
     LABEL_FIGURES,
-    ranked_labels,
+    write_acoustics,
+    write_bands,
     write_classes,
     write_clips,
     write_features,
@@ -37,13 +38,18 @@ from otoscope.atlas.build.tables import (
 from otoscope.atlas.build.transposing import transposed
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import FORMAT, VERSION
+from otoscope.atlas.labels.judging import Judged
+from otoscope.atlas.labels.natures import NATURES
+from otoscope.evaluation.by_feature import ranking
 from otoscope.storage.sealed import seal
 
 N_COMMON = 64
 DRAWS = 64
 """Features drawn for a segment; about 40 of them differ, and each fires in three quarters of its frames."""
 KINDS = (("phone", 40), ("sound_class", 50), ("diphone", 400), ("word", 1510))
-PLURALS = {"phone": "phones", "sound_class": "sound classes", "diphone": "diphones", "word": "words"}
+"""Kinds of labels and how many classes each has."""
+N_ROWS = 4
+"""Scored classes of each labelled feature."""
 
 
 @dataclass(frozen=True)
@@ -155,21 +161,23 @@ def _index(size: Size, writer: CodeWriter, parts: list[dict[str, int]], folder: 
     postings = PostingsWriter(folder, bounds)
     statistics = []
     for block in turned.blocks():
-        _, ranked = rank_entries(block.indptr, block.frames, block.values)
+        ranked = block.values[ranking(block.indptr, block.values)]
         statistics.append(feature_statistics(block, ranked, bounds[:-1], n_frames) | partners.of(block))
         postings.append(block)
         print(f"\r{block.first:,} features", end="", file=sys.stderr)
     posting_parts = postings.close()
     turned.close()
-    labels = ranked_labels(_labels(size))
     n = size.n_features
-    purities = [{"purity": np.full(n, np.nan, np.float32), "purity_class": np.full(n, -1)}]
+    judged = _judged(size)
+    purities = {"purity": np.full(n, np.nan, np.float32), "purity_class": np.full(n, -1)}
     dictionary = SimpleNamespace(n_features=n, kind="topk", name="made-up", directions=_directions)
     half = (np.arange(writer.n_clips) % 2).astype(np.uint8)
     write_clips(folder, _Corpus(writer.n_clips), writer.clip_frames, half)
-    write_features(folder, dictionary, statistics, purities, labels)
-    write_labels(folder, labels, n)
-    write_classes(folder, _sets(), labels)
+    write_features(folder, dictionary, statistics, purities, judged)
+    write_labels(folder, judged.pairs, n)
+    write_bands(folder, judged.bands, n)
+    write_acoustics(folder, _acoustics(size))
+    write_classes(folder, _labelling(), judged.pairs)
     return {
         "name": "made-up", "model": {"model": "none", "weights_hash": "0" * 64}, "source": "none", "site": "none",
         "dictionary": {"name": "made-up", "kind": "topk", "fingerprint": "0" * 64, "dense": False},
@@ -196,39 +204,55 @@ class _Corpus:
             yield SimpleNamespace(clip_id=f"clip-{i:07d}", speaker=f"voice-{i % 500:03d}", start_s=0.0, end_s=None)
 
 
-def _classes() -> list[tuple[str, str]]:
-    return [(kind, f"{kind}-{i:04d}") for kind, count in KINDS for i in range(count)]
-
-
-def _sets() -> list[SimpleNamespace]:
-    """As much of label sets as `write_classes` reads."""
-    return [
+def _labelling() -> SimpleNamespace:
+    """As much of a corpus's labels as `write_classes` reads."""
+    kinds = [
         SimpleNamespace(
-            kind=kind,
-            classes=tuple(name for _, name in names),
-            frame_class=np.arange(count, dtype=np.int16),
-            n_intervals=np.full(count, 100),
+            name=kind, classes=tuple(f"{kind}-{i:04d}" for i in range(count)), n_intervals=np.full(count, 100)
         )
-        for (kind, names), (_, count) in zip(
-            ((kind, list(names)) for kind, names in itertools.groupby(_classes(), key=lambda each: each[0])),
-            KINDS,
-            strict=True,
-        )
+        for kind, count in KINDS
     ]
+    return SimpleNamespace(kinds=kinds, n_positive=[np.full((2, count + 1), 1000) for _, count in KINDS])
 
 
-def _labels(size: Size) -> dict[str, np.ndarray]:
-    """Four scored classes for a fifth of the features."""
+def _judged(size: Size) -> Judged:
+    """Scored classes for a fifth of the features, most of them named; two bands for half of these."""
     rng = np.random.default_rng(size.seed + 1)
-    named = np.sort(rng.choice(size.n_features, size.n_features // 5, replace=False))
-    n = 4 * len(named)
-    rows: dict[str, np.ndarray] = {
-        "feature": np.repeat(named, 4),
-        "class": (rng.zipf(1.3, n) + np.tile(np.arange(4) * 300, len(named))) % len(_classes()),
-        "skill": rng.beta(2, 5, n),
+    n, n_classes = size.n_features, sum(count for _, count in KINDS)
+    named = np.sort(rng.choice(n, n // 5, replace=False))
+    n_rows = N_ROWS * len(named)
+    pairs: dict[str, np.ndarray] = {
+        "feature": np.repeat(named, N_ROWS),
+        "class": (rng.zipf(1.3, n_rows) + np.tile(np.arange(N_ROWS) * 300, len(named))) % n_classes,
+        "skill": -np.sort(-rng.beta(2, 5, (len(named), N_ROWS)), axis=1).ravel(),
+        "rank": np.tile(np.arange(N_ROWS, dtype=np.int32), len(named)),
     }
-    for name in LABEL_FIGURES:
-        rows[name] = rng.beta(2, 5, n)
-    rows["f1"] = rows["skill"].astype(np.float32)
-    rows["p_value"] = rng.random(n) ** 8
-    return rows
+    pairs |= {name: rng.beta(2, 5, n_rows) for name in LABEL_FIGURES}
+    pairs["f1"] = pairs["skill"].copy()
+    order = np.lexsort((-pairs["skill"], pairs["class"]))
+    classes = pairs["class"][order]
+    pairs["class_rank"] = np.empty(n_rows, dtype=np.int64)
+    pairs["class_rank"][order] = np.arange(n_rows) - np.searchsorted(classes, classes)
+    first = np.full(n, -1)
+    first[named] = np.arange(0, n_rows, N_ROWS)
+    label = np.where(rng.random(n) < 0.8, first, -1)
+    banded = np.repeat(named[::2], 2)
+    bands: dict[str, np.ndarray] = {
+        "feature": banded,
+        "role": np.zeros(len(banded), np.uint8),
+        "step": np.tile(np.arange(2, dtype=np.uint8), len(banded) // 2),
+        "members": np.stack([rng.integers(0, n_classes, len(banded)), *3 * [np.full(len(banded), -1)]], axis=1),
+        "passes": rng.random(len(banded)) < 0.5,
+        "band_low": rng.random(len(banded)),
+        "band_high": np.full(len(banded), np.inf),
+    }
+    bands |= {name: rng.beta(2, 5, len(banded)) for name in BAND_FIGURES}
+    nature = np.where(label >= 0, rng.integers(1, len(NATURES), n), 0).astype(np.uint8)
+    return Judged(pairs, bands, label, first, (label >= 0).astype(np.uint8), nature)
+
+
+def _acoustics(size: Size) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(size.seed + 2)
+    found = {name: rng.normal(0, 0.2, (size.n_features, 4)) for name in ("correlation", "low", "high", "partial")}
+    found["explained"] = rng.beta(1, 9, size.n_features)
+    return {name: values.astype(np.float32) for name, values in found.items()}

@@ -127,6 +127,7 @@ def _write_tables(world: Tiny, folder: Path, columns: dict[str, np.ndarray]) -> 
     best = np.where(counts > 0, indptr[:-1], -1)
     columns["label"] = np.where(best >= 0, np.append(number, -1)[best], -1).astype(np.int32)
     columns["purity_label"] = np.full(n, -1, np.int32)
+    columns["nature"] = np.zeros(n, np.uint8)
     columns["postings_from"] = np.zeros(n, np.float32)
     for name in FIGURES:
         columns[name] = np.where(best >= 0, np.append(skill, np.nan)[best], np.nan).astype(np.float32)
