@@ -30,6 +30,8 @@ VERBS = (
     "atlas",
     "search",
     "features",
+    "sql",
+    "export",
     "notes",
     "interpret",
     "edit",
