@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chat_server import ChatServer, chat_server, coin, numbered, reader, table
+from chat_server import ChatServer, Model, chat_server, coin, numbered, reader, table
 from planted_world import ALWAYS, DEAD, MORNING, NOISE, SIREN, M, World, plant
 
 from otoscope.atlas import Atlas
@@ -424,14 +424,23 @@ def test_judgements_must_be_complete(answer: str) -> None:
         read_judgement(2)(answer)
 
 
-def test_a_feature_without_a_usable_answer_is_noted(atlas: Atlas, world: World) -> None:
-    with chat_server(lambda _: "no JSON") as server:
-        (found,) = interpret(atlas, world.corpus, [M], endpoint=there(server.url), trials=FEW, progress=False)
+def test_a_feature_without_a_usable_answer_is_noted_and_asked_about_again(
+    atlas: Atlas, world: World, tmp_path: Path
+) -> None:
+    def run(model: Model) -> tuple[Interpretation, int]:
+        with chat_server(model) as server:
+            options = {"endpoint": there(server.url), "to": tmp_path / "units.jsonl", "trials": FEW}
+            (found,) = interpret(atlas, world.corpus, [M], progress=False, **options)  # type: ignore[arg-type]
+        return found, len(server.requests)
+
+    found, asked = run(lambda _: "no JSON")
     rung = found.rung(3)
     assert (rung.name, rung.score, rung.verdict) == ("", None, "not tried")
     assert "no usable answer, twice" in rung.note
-    assert len(server.requests) == 2
+    assert asked == 2
     assert found.rung(1).verdict == "supported"
+    later, asked = run(reader)
+    assert (later.rung(3).verdict, asked) == ("supported", 9)
 
 
 def test_a_server_that_never_answers_ends_the_run_and_leaves_the_lower_rungs(

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from otoscope.atlas.interpretation.descriptors import NAMES, Descriptor, named
 from otoscope.atlas.interpretation.moments import Moment
 from otoscope.audio import Corpus, Interval
-from otoscope.evaluation.contexts import context_kinds
-from otoscope.evaluation.label_sets import KINDS, LabelKind, natural_kinds
+from otoscope.evaluation.label_sets import LabelKind
+from otoscope.evaluation.traits import all_kinds
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ class LabelledMoments:
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
-        self.kinds: dict[str, LabelKind] = {**KINDS, **natural_kinds(corpus), **context_kinds(corpus)}
+        self.kinds: dict[str, LabelKind] = {kind.name: kind for kind in all_kinds(corpus)}
         self._intervals: Callable[[str, str], tuple[Interval, ...]] = lru_cache(maxsize=4096)(self._read)
 
     def _read(self, kind: str, clip_id: str) -> tuple[Interval, ...]:

@@ -14,6 +14,7 @@ from otoscope.atlas.interpretation.exchanges import Usage
 from otoscope.atlas.interpretation.prompts import Explanation
 from otoscope.atlas.interpretation.results import LABEL, SOUND, Interpretation, Rung
 from otoscope.atlas.interpretation.rules import CarriesClass, LabelledMoments, Rule, sounds_like
+from otoscope.atlas.labels.sentences import name as class_name
 from otoscope.errors import InputError
 
 TOO_FEW = f"active fewer than {MIN_EVENTS} times in the voices that are tried on"
@@ -91,22 +92,13 @@ def _label_rung(evidence: Evidence, labelled: LabelledMoments) -> tuple[Rung, Ru
     label, kind = stats.get("label"), stats.get("label_kind")
     if not label or not kind:
         return Rung(1, LABEL, "", "", note="it detects no class better than chance"), None
-    rung = Rung(1, LABEL, f"/{label}/" if kind == "phone" else f"{label} ({kind})", f"Active {_where(kind, label)}.")
+    said = class_name(kind, [label])
+    rung = Rung(1, LABEL, said, f"Active at {said}.")
     if kind not in labelled.kinds:
         return replace(rung, note=f"labels of kind {kind!r} cannot be tried by rule"), None
+    if labelled.kinds[kind].within_speakers:
+        return replace(rung, note="who speaks cannot be tried on other speakers"), None
     return rung, CarriesClass(labelled, kind, label)
-
-
-def _where(kind: str, label: str) -> str:
-    sentences = {
-        "phone": f"while the phone {label} is said",
-        "word": f"while the word {label!r} is said",
-        "sound_class": f"while there is {label} to hear",
-        "diphone": f"on the way from one phone of {label} to the other",
-        "position": f"in phones that are {label} in their word",
-        "phrase": f"in words that are {label} in their phrase",
-    }
-    return sentences.get(kind, f"while a phone is said whose {kind} is {label}")
 
 
 def _sound_rung(evidence: Evidence) -> tuple[Rung, Rule | None]:
