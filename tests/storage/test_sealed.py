@@ -224,6 +224,23 @@ def test_headers_that_lie_are_refused(tmp_path: Path, entry: object) -> None:
         ArrayFile(tmp_path / "file")
 
 
+def test_a_long_header_is_checked_to_its_end(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "many", {f"array number {i:05d}": np.zeros(1, np.uint8) for i in range(1500)})
+    seal(tmp_path, {}, **FORMAT)
+    assert len(SealedFolder(tmp_path, **FORMAT).arrays("many").names) == 1500
+    with Changed(tmp_path / "many", BLOCK_BYTES + 500, 4), pytest.raises(DamagedError, match="contents changed"):
+        SealedFolder(tmp_path, **FORMAT).arrays("many")
+
+
+def test_who_looks_for_what_is_whole_is_told_of_other_sizes_too(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    _grow(copy / "long.safetensors")
+    sealed = SealedFolder(copy, **FORMAT, lenient=True)
+    assert sealed.arrays("deep/short.safetensors").shape("x") == (3, 4)
+    with pytest.raises(DamagedError, match="not as many as were written"):
+        sealed.arrays("long.safetensors")
+
+
 def test_rows_beyond_the_end_are_none(folder: Path) -> None:
     file = SealedFolder(folder, **FORMAT).arrays("long.safetensors")
     assert [len(file.read("long", *span)) for span in ((-5, 3), (49_999, 60_000), (60_000, None), (5, 2), (0, -3))] == [
