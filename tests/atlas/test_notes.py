@@ -11,7 +11,9 @@ from typing import Any
 
 import note_writers
 import pytest
+from planted_world import World
 
+from otoscope.atlas import Atlas
 from otoscope.atlas.notes import Evidence, FeatureKey, Note, Notes
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.workspace import Workspace
@@ -53,6 +55,14 @@ def test_notes_follow_the_dictionary_not_its_name_and_not_the_atlas(notes: Notes
     notes.add(M, "label", "m", author="Ann")
     assert texts(notes.of(FeatureKey("renamed", M.fingerprint, 30))) == ["m"]
     assert notes.of(FeatureKey(M.dictionary, "cd" * 32, 30)) == []
+
+
+def test_a_feature_of_an_atlas_is_known_by_its_dictionary(atlas: Atlas, world: World) -> None:
+    key = FeatureKey.of(atlas, 2)
+    assert key == FeatureKey(world.dictionary.name, world.dictionary.fingerprint, 2)
+    for feature in (-1, len(atlas)):
+        with pytest.raises(InputError, match=f"there is no {feature}"):
+            FeatureKey.of(atlas, feature)
 
 
 def test_an_edit_is_a_new_revision_and_the_old_one_stays(notes: Notes) -> None:
