@@ -3,7 +3,8 @@
 An atlas is a sealed folder (`otoscope.storage.sealed`): a byte that changed is found when it is first read. Arrays lie
 in safetensors files and are mapped into memory; frames are counted from the corpus's first frame, clip after clip.
 
-- `meta.json`: model, dictionary, corpus, site, clock, counts, label kinds, options, parts, checksums.
+- `meta.json`: model, dictionary, corpus, site, clock, counts, label kinds, options, parts, list of files; sealed.
+  `meta.copy.json`: the same once more. `checks.bin`: checksums of every 64 KiB of all other files.
 - `clips.safetensors`: `clip_id`, `speaker`, `fingerprint` (texts), `first_frame [b]`, `n_frames [b]`, `half [b]`
   (0 chose labels, 1 scored them).
 - `codes/NNNNN.safetensors`: frame → features, for a run of whole clips: `indptr [t + 1]`, `features`, `values`
@@ -12,7 +13,9 @@ in safetensors files and are mapped into memory; frames are counted from the cor
   ascending within a feature). The same entries as in `codes`, the other way round; either gives the other. Features
   with very many entries (`heavy [h]`) also have a clip list: `clip_indptr [h + 1]`, `clip`, `clip_first` (the first
   entry in the clip, counted from the feature's first), `peak_frame`, `peak`.
-- `features.safetensors`: one column per statistic, `[n, …]`.
+- `features.safetensors`: one column per statistic, `[n, …]`. Relations, `[n, 10]`, −1 for none: `neighbours` (nearest
+  decoder rows; for neurons and PCA whose values correlate; absent beyond `otoscope.atlas.build.neighbours.MAX_EXACT`
+  features) with `neighbour_cosines`; `cofiring` (who fires in the same frames) with `cofiring_pmi`, `cofiring_share`.
 - `labels.safetensors`: `indptr [n + 1]` and one column per figure: the scored (feature, class) pairs, best first.
 - `bands.safetensors`: `indptr [n + 1]` and further labels of each feature: `role` 0 a class in a band of values
   (`band_low` < value ≤ `band_high`), 1 the union of a few classes; `step` their order; `members [r, 4]` classes (−1
