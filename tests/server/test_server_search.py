@@ -158,3 +158,55 @@ def test_words_of_a_note_find_its_feature(client: TestClient, workspace: Workspa
     page = ok(client.get("/api/features?q=xylophonic&dead=true"))
     assert [(row["atlas"], row["index"]) for row in page["rows"]] == [("sae-2", 7)]
     assert "notes" in page["note"]
+
+
+def test_a_feature_comes_with_its_evidence_and_relatives(client: TestClient, workspace: Workspace) -> None:
+    index = ok(client.get("/api/features?q=/s/&atlas=sae-2&limit=1"))["rows"][0]["index"]
+    shown = ok(client.get(f"/api/atlases/sae-2/features/{index}"))
+    entry = workspace.atlas("sae-2")[index]
+    assert shown["row"]["sentence"] == entry.sentence
+    assert shown["row"]["nature"] == entry.stats["nature"]
+    assert [band["labels"] for band in shown["bands"]] == [list(band.labels) for band in entry.bands]
+    assert [each["feature"]["index"] for each in shown["neighbours"]] == [n.feature for n in entry.neighbours(10)]
+    assert [each["feature"]["index"] for each in shown["cofiring"]] == [n.feature for n in entry.cofiring(10)]
+    assert {row["name"]: row["correlation"] for row in shown["acoustics"]} == pytest.approx(
+        {name: heard.correlation for name, heard in entry.acoustics.items() if np.isfinite(heard.correlation)}
+    )
+    assert shown["profile"] == entry.profile.tolist()
+
+
+def test_stacks_split_the_histogram_by_what_the_frames_are(client: TestClient, workspace: Workspace) -> None:
+    index = ok(client.get("/api/features?q=/s/&atlas=sae-2&limit=1"))["rows"][0]["index"]
+    split = ok(client.get(f"/api/atlases/sae-2/features/{index}/stacks?kind=phone"))
+    counts = workspace.atlas("sae-2")[index].histogram[1]
+    assert np.sum([stack["counts"] for stack in split], axis=0).tolist() == counts.tolist()
+    assert split[-1]["label"] is None
+    corpus, atlas = workspace.corpus("mini"), workspace.atlas("sae-2")
+    clip, frame, _ = atlas[index].postings()
+    clock = atlas.clock
+    said = [
+        next((i.label for i in corpus[c].tier("phones") if i.start_s <= clock.time_s(t) < i.end_s), None)
+        for c, t in zip(clip.tolist(), frame.tolist(), strict=True)
+    ]
+    shown = {stack["label"]: sum(stack["counts"]) for stack in split if stack["label"] is not None}
+    assert shown
+    for label, n in shown.items():
+        assert n == said.count(label)
+
+
+def test_the_same_feature_elsewhere_is_what_the_atlases_match(client: TestClient, workspace: Workspace) -> None:
+    index = ok(client.get("/api/features?q=/s/&atlas=sae-2&limit=1"))["rows"][0]["index"]
+    found = ok(client.get(f"/api/atlases/sae-2/features/{index}/matches"))
+    assert {match["feature"]["atlas"] for match in found} <= {"neurons-3"}
+    for match in found:
+        assert match["cosine"] is None
+        assert 0 < match["correlation"] <= 1
+    assert ok(client.get(f"/api/atlases/sae-2/features/{index}/examples?kind=near_miss&limit=3")) is not None
+    refused(client.get(f"/api/atlases/sae-2/features/{index}/examples?kind=best"))
+    refused(client.get("/api/atlases/sae-2/features/100000/matches"), 404)
+
+
+def test_natures_filter_the_list(client: TestClient) -> None:
+    rows = ok(client.get("/api/features?nature=phonetic&limit=500"))["rows"]
+    assert {row["nature"] for row in rows} == {"phonetic"}
+    assert "choose one of" in refused(client.get("/api/features?nature=loud"))

@@ -40,6 +40,9 @@ MODEL_CALLS = 2
 UPLOADS = "uploads"
 _SHOWN_MELS = 80
 _FRAMES_AT_ONCE = 4096
+_MATCHED_FRAMES = 20_000
+_MAX_COMPARED = 1 << 16
+"""Dictionaries wider than this are compared by when they fire alone, not by their directions."""
 
 
 class NotFoundError(InputError):
@@ -285,10 +288,13 @@ class State:
 
         def make(other: str) -> MatchView | None:
             there = self.atlas(other)
+            wide = max(len(atlas), len(there)) > _MAX_COMPARED
+            dictionaries = (None, None) if wide else (dictionary, self.workspace.dictionary_of(other))
             try:
-                found = match_features(
-                    atlas, dictionary, there, self.workspace.dictionary_of(other), features=[feature], max_frames=20_000
-                )
+                with self.model_calls:
+                    found = match_features(
+                        atlas, dictionaries[0], there, dictionaries[1], features=[feature], max_frames=_MATCHED_FRAMES
+                    )
             except InputError:
                 return None
             [row] = found.rows()

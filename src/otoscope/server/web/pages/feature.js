@@ -58,7 +58,7 @@ function Shown({ info }) {
     <div class="columns">
       <aside>
         ${book.concealed ? html`<${Concealed} />` : html`<${Detects} info=${info} />`}
-        <section class="panel"><h2>Activations ${!row.dead && html`<small>drag to choose a range of values</small>`}</h2><${Activations} info=${info} concealed=${book.concealed} range=${rangeOf(params)} />
+        <section class="panel"><h2>Activations ${!row.dead && html`<small>drag to choose values</small>`}</h2><${Activations} info=${info} concealed=${book.concealed} range=${rangeOf(params)} />
           <dl class="facts">
             <div><dt>fires in</dt><dd>${percent(row.density)} of frames</dd></div>
             <div><dt>highest</dt><dd>${strength(row.max)}</dd></div>

@@ -127,7 +127,7 @@ function useExamples(info, tab) {
 }
 
 /** Frames whose value lies between two bounds. @param {{ info: FeatureInfo }} props */
-function InRange({ info: { row, histogram, opposite_histogram } }) {
+function InRange({ info: { row, histogram, opposite, opposite_histogram } }) {
   const { params } = here();
   const top = histogram.edges[histogram.edges.length - 1];
   const bottom = opposite_histogram ? -opposite_histogram.edges[opposite_histogram.edges.length - 1] : 0;
@@ -143,6 +143,7 @@ function InRange({ info: { row, histogram, opposite_histogram } }) {
   });
   /** @param {number} from @param {number} to */
   const set = (from, to) => from < to && setRange([from, to]);
+  const lane = below && opposite !== null ? { index: opposite, top: -bottom } : { index: row.index, top };
   return html`<div class="bounds range-bounds">value from
       <input type="number" step="any" min=${bottom} max=${top} value=${low} aria-label="Lowest value" onChange=${/** @param {any} e */ (e) => set(Number(e.target.value), high)} />
       to <input type="number" step="any" min=${bottom} max=${top} value=${high} aria-label="Highest value" onChange=${/** @param {any} e */ (e) => set(low, Number(e.target.value))} />
@@ -151,7 +152,7 @@ function InRange({ info: { row, histogram, opposite_histogram } }) {
       ${opposite_histogram && html`<label class="check"><input type="checkbox" checked=${both} onChange=${/** @param {any} e */ (e) => setParams({ both: e.target.checked })} /> both signs</label>`}
     </div>
     <p class="quiet">Drag over the histogram to choose a range.</p>
-    <${MomentList} url=${url} id=${`range ${featureAddress(row)}`} feature=${featureAddress(row)} top=${row.max} nothing="No frame has such a value." />`;
+    <${MomentList} url=${url} id=${`range ${featureAddress(row)}`} feature=${featureAddress({ atlas: row.atlas, index: lane.index })} top=${lane.top} nothing="No frame has such a value." />`;
 }
 
 /** @param {{ example: ExampleInfo, row: FeatureRow, sound: import("../lib/transport.js").Sound, active: boolean, onSelect: () => void, onLane: (lane: import("../parts/lane.js").LaneData) => void }} props */
