@@ -121,7 +121,7 @@ def test_the_blind_see_neither_the_automatic_label_nor_those_of_others(open_page
     at = f"/feature/sae-2:{sounds[2]}"
     ann = open_page(at)
     automatic = ann.locator(".feature-head .chip").inner_text()
-    expect(ann.locator(".scores")).to_be_visible()
+    expect(ann.locator(".scores").first).to_be_visible()
     enter(ann, "Ann")
     write(ann, "what Ann thinks")
     expect(ann.locator(".note.is-label")).to_have_count(1)
