@@ -2,7 +2,8 @@
 
 DuckDB (2 threads, one connection) holds the entries twice, once in order of features and once in order of frames, as
 the atlas does. The scan is FREUD's way: activations of all clips lie in one memory-mapped array, and every question
-copies clip after clip out of it and keeps the best; dense for neurons, values and indices for TopK.
+copies clip after clip out of it and keeps the best; dense for neurons, values and indices for TopK, where each frame is
+asked by itself whether it has the feature ("stepwise"; "topk" asks all frames of a clip at once, which FREUD does not).
 """
 
 from __future__ import annotations
@@ -132,6 +133,7 @@ def scan_files(work: Path, n_clips: int, n_frames: int = 500, d: int = 1536, k: 
         "dense": [work / f"scan-{n_clips}-dense.npy"],
         "topk": [work / f"scan-{n_clips}-values.npy", work / f"scan-{n_clips}-indices.npy"],
     }
+    stepwise = {"stepwise": paths["topk"]}
     shapes = {"dense": [(d, np.float32)], "topk": [(k, np.float32), (k, np.int64)]}
     for kind, names in paths.items():
         for path, (width, dtype) in zip(names, shapes[kind], strict=True):
@@ -144,10 +146,10 @@ def scan_files(work: Path, n_clips: int, n_frames: int = 500, d: int = 1536, k: 
                 array[clip] = noise if dtype == np.float32 else (noise * 6144).astype(np.int64)
             array.flush()
             partial.rename(path)
-    return paths
+    return {**paths, **stepwise}
 
 
-def scan(paths: list[Path], feature: int) -> Any:
+def scan(paths: list[Path], feature: int, stepwise: bool) -> Any:
     """Top clips with their traces, and the maximum of every clip, by looking at every clip."""
     import torch
 
@@ -156,7 +158,13 @@ def scan(paths: list[Path], feature: int) -> Any:
     maxima = []
     for clip in range(len(arrays[0])):
         values, *indices = (torch.from_numpy(np.array(array[clip])) for array in arrays)
-        trace = torch.where(indices[0] == feature, values, 0).sum(dim=1) if indices else values[:, feature]
+        if stepwise:
+            trace = torch.zeros(len(values))
+            for t, at in enumerate(indices[0]):
+                if feature in at:
+                    trace[t] = values[t][at == feature].sum()
+        else:
+            trace = torch.where(indices[0] == feature, values, 0).sum(dim=1) if indices else values[:, feature]
         peak = float(trace.max())
         maxima.append(peak)
         if len(best) < N_TOP:
