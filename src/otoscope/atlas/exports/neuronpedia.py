@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from otoscope.atlas.build.neighbours import WITHOUT_DIRECTIONS
 from otoscope.atlas.exports.belonging import check_belong, sentence_of
 from otoscope.atlas.exports.frame_labels import frame_tokens
 from otoscope.atlas.exports.neuronpedia_records import (
@@ -29,6 +30,7 @@ from otoscope.atlas.exports.neuronpedia_records import (
     Publication,
     rounded,
 )
+from otoscope.atlas.format import FEATURES
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import atomic_folder
 
@@ -43,8 +45,8 @@ BATCH = 256
 """Features in one file."""
 LONGEST = 128
 """Tokens of one activation; of longer clips, those around the moment."""
-BLOCK = 1 << 16
-"""Directions that are compared at a time."""
+MOST_COMPARED = 1 << 16
+"""Features among which neighbours are looked for here, where the atlas keeps none."""
 NEIGHBOURS = 10
 """Features whose directions are the nearest, by cosine."""
 _NO_BIN = -1.0
@@ -93,7 +95,7 @@ def export_neuronpedia(
     tokens = _Tokens(atlas, corpus)
     alive = np.flatnonzero(~atlas.column("dead"))
     place = Path(folder) / model / source
-    directions = _Directions(dictionary)
+    directions = _Directions(atlas, dictionary)
     with atomic_folder(place) as temporary, track("export", len(alive), progress, unit="features") as advance:
         for name, record in _heads(atlas, dictionary, corpus, publication, model, source, len(alive)).items():
             _write_lines(temporary / f"{name}.jsonl", [record])
@@ -238,31 +240,27 @@ def _explanations(atlas: Atlas, batch: Sequence[int], shared: dict[str, Any]) ->
 
 
 class _Directions:
-    """The directions of a dictionary's features, of length one, for finding the nearest."""
+    """The features whose directions are the nearest: those that the atlas keeps, else found among all directions."""
 
-    def __init__(self, dictionary: Dictionary) -> None:
+    def __init__(self, atlas: Atlas, dictionary: Dictionary) -> None:
         n = dictionary.n_features
-        self.unit = torch.cat(
-            [
-                torch.nn.functional.normalize(dictionary.directions(range(i, min(i + BLOCK, n))).float(), dim=1)
-                for i in range(0, n, BLOCK)
-            ]
-        )
+        self.atlas = atlas
+        self.kept = dictionary.kind not in WITHOUT_DIRECTIONS and "neighbours" in atlas.sealed.arrays(FEATURES)
+        self.unit = torch.zeros(n, 0)
+        if not self.kept and n <= MOST_COMPARED:
+            self.unit = torch.nn.functional.normalize(dictionary.directions(range(n)).float(), dim=1)
 
     def nearest(self, features: Sequence[int]) -> tuple[list[list[int]], list[list[float]]]:
-        """The features whose directions are nearest to those of `features`, without themselves, and their cosines."""
-        rows = self.unit[list(features)]
-        own = torch.tensor(features)[:, None]
-        values, indices = torch.zeros(len(rows), 0), torch.zeros(len(rows), 0, dtype=torch.int64)
-        for start in range(0, len(self.unit), BLOCK):
-            cosines = rows @ self.unit[start : start + BLOCK].T
-            cosines[torch.arange(start, start + cosines.shape[1]) == own] = -torch.inf
-            here = torch.arange(start, start + cosines.shape[1]).expand_as(cosines)
-            values, indices = torch.cat([values, cosines], 1), torch.cat([indices, here], 1)
-            values, best = values.topk(min(NEIGHBOURS, values.shape[1]), dim=1)
-            indices = indices.gather(1, best)
-        kept = min(NEIGHBOURS, len(self.unit) - 1)
-        return indices[:, :kept].tolist(), values[:, :kept].tolist()
+        """The features nearest to each of `features`, without itself, and their cosines; none if there are too many."""
+        if self.kept:
+            found = [self.atlas[feature].neighbours(NEIGHBOURS) for feature in features]
+            return [[each.feature for each in row] for row in found], [[each.cosine for each in row] for row in found]
+        if not self.unit.shape[1]:
+            return [[] for _ in features], [[] for _ in features]
+        cosines = self.unit[list(features)] @ self.unit.T
+        cosines[torch.arange(len(features)), torch.tensor(features)] = -torch.inf
+        values, indices = cosines.topk(min(NEIGHBOURS, len(self.unit) - 1), dim=1)
+        return indices.tolist(), values.tolist()
 
 
 def _heads(

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from otoscope.atlas.format import CLASSES, CLIPS, FEATURES, LABELS
+from otoscope.atlas.labels.natures import NATURES
 from otoscope.errors import InputError
 from otoscope.storage import atomic_folder
 from otoscope.storage.arrays import ArrayFile
@@ -173,6 +174,8 @@ def _rows(name: str, file: ArrayFile, classes: _Classes, start: int) -> pa.Table
         values = file.read(column, start, stop)
         if column in _CLASS_COLUMNS and np.issubdtype(values.dtype, np.integer):
             columns |= classes.named(column, values)
+        elif column == "nature":
+            columns[column] = pa.array(NATURES, pa.large_string()).take(pa.array(values))
         else:
             columns[column] = _numbers(column, values)
     first = [each for each in ("feature", "unit", "rank", "label", "label_kind", "kind", "clip_id") if each in columns]
@@ -182,7 +185,9 @@ def _rows(name: str, file: ArrayFile, classes: _Classes, start: int) -> pa.Table
 def _numbers(name: str, values: npt.NDArray[Any]) -> pa.Array:
     """A column; nothing where a figure is not a number, or says that there is none."""
     if values.ndim == 2:
-        return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), values.shape[1])
+        return pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(values).ravel(), from_pandas=True), values.shape[1]
+        )
     if name == "best_feature":
         return pa.array(values, mask=values == _NOTHING)
     return pa.array(values, from_pandas=True)  # NaN becomes null: in SQL it would be larger than any number

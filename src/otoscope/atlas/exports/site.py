@@ -99,7 +99,7 @@ def export_site(
         data.mkdir()
         order = _write_rows(atlas, chosen, data / "rows")
         classes = _write_labels(atlas, chosen, data / "labels")
-        pages = Pages(atlas, corpus, examples, STEP_S)
+        pages = Pages(atlas, corpus, chosen, examples, STEP_S)
         _write_pages(pages, chosen, data / "features", progress)
         sounds = SoundWriter(audio, n_mels or 80)
         with track("sounds", len(pages.windows), progress, unit="clips") as advance:

@@ -7,10 +7,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from otoscope.atlas.examples import KINDS
 from otoscope.atlas.exports.belonging import sentence_of
 from otoscope.atlas.exports.site_sounds import window_of
+from otoscope.atlas.format import FEATURES
 
 if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN_S = 2.0
 """Seconds of sound around a moment."""
-N_LABELS = 10
+N_LABELS, N_RELATIVES = 10, 8
+Ints = npt.NDArray[np.int64]
 TIERS = ("words", "phones", "events")
 CREDITS = ("licence", "license", "attribution", "author", "credit", "copyright", "source_url", "url")
 """Attributes of clips that say who made them and what they may be used for."""
@@ -32,12 +35,14 @@ class Pages:
     Args:
         atlas: whose features.
         corpus: the one that it was built over.
+        exported: numbers of all features that get a page, ascending.
         examples: strongest moments of each feature; half as many of the other kinds.
         step_s: seconds from one window of sound to the next.
     """
 
-    def __init__(self, atlas: Atlas, corpus: Corpus, examples: int, step_s: int) -> None:
+    def __init__(self, atlas: Atlas, corpus: Corpus, exported: Ints, examples: int, step_s: int) -> None:
         self.atlas, self.corpus = atlas, corpus
+        self.exported = exported
         self.numbers = {"top": examples}
         self.others = max(1, examples // 2)
         self.step_s = step_s
@@ -61,12 +66,32 @@ class Pages:
             "kind": stats["label_kind"],
             **{name: figure(stats[name]) for name in ("f1", "f1_low", "f1_high", "density", "max", "mean")},
             "labels": [self._score(row) for row in entry.label_rows[:N_LABELS]],
+            "relatives": self._relatives(entry),
             "histogram": {"top": figure(edges[-1]), "counts": counts.tolist()},
             "examples": {kind: self._moments(entry, kind, top) for kind in KINDS},
         }
 
     def _moments(self, entry: FeatureEntry, kind: str, top: float) -> list[dict[str, Any]]:
         return [self._moment(entry, each, top) for each in entry.examples(kind, self.numbers.get(kind, self.others))]
+
+    def _relatives(self, entry: FeatureEntry) -> dict[str, list[list[Any]]]:
+        """Features that write alike (with the cosine), and that fire together (with the share of frames)."""
+        file = self.atlas.sealed.arrays(FEATURES)
+        alike = entry.neighbours(N_RELATIVES) if "neighbours" in file else []
+        together = entry.cofiring(N_RELATIVES) if "cofiring" in file else []
+        return {
+            "alike": [self._relative(each.feature, each.cosine) for each in alike if self._has_page(each.feature)],
+            "together": [self._relative(each.feature, each.share) for each in together if self._has_page(each.feature)],
+        }
+
+    def _has_page(self, feature: int) -> bool:
+        at = int(np.searchsorted(self.exported, feature))
+        return at < len(self.exported) and int(self.exported[at]) == feature
+
+    def _relative(self, feature: int, how_much: float) -> list[Any]:
+        label = int(self.atlas.column("label")[feature])
+        named = self.atlas.classes[label] if label >= 0 else (None, None)
+        return [feature, *named, figure(how_much)]
 
     def _score(self, row: dict[str, Any]) -> dict[str, Any]:
         names = ("f1", "f1_low", "f1_high", "chance", "precision", "recall", "q_value")

@@ -31,6 +31,7 @@ const TITLES = { top: "Strongest", decile: "Whole range", random: "Random", near
  * @property {number | null} f1 @property {number | null} f1_low @property {number | null} f1_high
  * @property {number} density @property {number} max @property {number | null} mean
  * @property {(LabelScore & { q_value: number | null })[]} labels
+ * @property {Record<string, [number, string | null, string | null, number][]>} relatives
  * @property {{ top: number, counts: number[] }} histogram
  * @property {Record<string, Moment[]>} examples
  */
@@ -66,6 +67,7 @@ export function FeaturePage({ site, feature, params }) {
             <div><dt>highest</dt><dd>${strength(page.max)}</dd></div>
             ${page.mean !== null && html`<div><dt>mean when active</dt><dd>${strength(page.mean)}</dd></div>`}
           </dl></section>
+        <${Relatives} site=${site} page=${page} />
       </aside>
       <${Examples} key=${feature} site=${site} page=${page} asked=${params.get("show") ?? "top"} />
     </div>
@@ -104,6 +106,22 @@ function Detects({ page: { labels } }) {
           <p class="legend quiet">F1 with 95 % interval; the red tick is chance (labels moved in time). Right: precision / recall.</p>`
         : html`<p class="quiet">No sound it was scored for is detected better than by always firing.</p>`
     }</section>`;
+}
+
+/** Features that write alike or fire together. @param {{ site: Site, page: Page }} props */
+function Relatives({ site, page: { relatives } }) {
+  const groups = [
+    { title: "Write alike", figure: "cosine", rows: relatives.alike },
+    { title: "Fire together", figure: "share of its frames", rows: relatives.together },
+  ].filter(({ rows }) => rows.length);
+  if (!groups.length) return null;
+  return html`<section class="panel relatives">${groups.map(
+    ({ title, figure, rows }) => html`<h2>${title} <small>${figure}</small></h2>
+      <ul>${rows.map(
+        ([feature, label, kind, value]) => html`<li><a href=${address(`/feature/${feature}`)}><b>${unitOf(site, feature)}</b> <${Chip} label=${label} kind=${kind} /></a>
+          <span class="quiet">${decimal(value)}</span></li>`,
+      )}</ul>`,
+  )}</section>`;
 }
 
 /** @param {{ site: Site, page: Page, asked: string }} props */
