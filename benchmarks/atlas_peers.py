@@ -1,9 +1,10 @@
 """What `atlas_search.py` compares with: the same questions in a DuckDB table, and a scan of every clip's activations.
 
 DuckDB (2 threads, one connection) holds the entries twice, once in order of features and once in order of frames, as
-the atlas does. The scan is FREUD's way: activations of all clips lie in one memory-mapped array, and every question
-copies clip after clip out of it and keeps the best; dense for neurons, values and indices for TopK, where each frame is
+the atlas does. The scan is FREUD's way: activations of all clips lie in one memory-mapped array, from which every
+question loads batches of clips and keeps the best; dense for neurons, values and indices for TopK, where each frame is
 asked by itself whether it has the feature ("stepwise"; "topk" asks all frames of a clip at once, which FREUD does not).
+What FREUD also does, opening every clip's recording for its length, is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from otoscope.atlas import Atlas
 from otoscope.atlas.format import LABELS
 
-N_TOP = 10
+N_TOP, BATCH = 10, 10
 PEAKS = "select clip, max(value) as peak, arg_max(frame, value) as frame from postings where feature = $f group by clip"
 QUERIES: dict[str, tuple[str, ...]] = {
     "record": (
@@ -153,24 +154,26 @@ def scan(paths: list[Path], feature: int, stepwise: bool) -> Any:
     """Top clips with their traces, and the maximum of every clip, by looking at every clip."""
     import torch
 
-    arrays = [np.load(path, mmap_mode="r") for path in paths]
+    arrays = [np.load(path, mmap_mode="c") for path in paths]
+    clips = [[torch.from_numpy(array[clip]) for array in arrays] for clip in range(len(arrays[0]))]
     best: list[tuple[float, int, Any]] = []
-    maxima = []
-    for clip in range(len(arrays[0])):
-        values, *indices = (torch.from_numpy(np.array(array[clip])) for array in arrays)
-        if stepwise:
-            trace = torch.zeros(len(values))
-            for t, at in enumerate(indices[0]):
-                if feature in at:
-                    trace[t] = values[t][at == feature].sum()
+    maxima: list[float] = []
+    for values, *indices in torch.utils.data.DataLoader(clips, batch_size=BATCH):
+        if not indices:
+            traces = values[:, :, feature]
+        elif stepwise:
+            traces = torch.zeros(values.shape[:2])
+            for clip, frames in enumerate(indices[0]):
+                for t, at in enumerate(frames):
+                    if feature in at:
+                        traces[clip, t] = values[clip, t][at == feature].sum()
         else:
-            trace = torch.where(indices[0] == feature, values, 0).sum(dim=1) if indices else values[:, feature]
-        peak = float(trace.max())
-        maxima.append(peak)
-        if len(best) < N_TOP:
-            heapq.heappush(best, (peak, clip, trace.clone()))
-        elif peak > best[0][0]:
-            heapq.heapreplace(best, (peak, clip, trace.clone()))
+            traces = torch.where(indices[0] == feature, values, 0).sum(dim=2)
+        for trace in traces:
+            peak = float(trace.max())
+            if len(best) < N_TOP or peak > best[0][0]:
+                (heapq.heappush if len(best) < N_TOP else heapq.heapreplace)(best, (peak, len(maxima), trace.clone()))
+            maxima.append(peak)
     return sorted(best, reverse=True), maxima
 
 

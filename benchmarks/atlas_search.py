@@ -73,7 +73,8 @@ def regions(atlas: Atlas, number: int) -> list[tuple[str, float, float]]:
 
 def fresh(folder: Path, query: str, asked: dict[str, Any], cpu: bool = False) -> dict[str, Any]:
     """Run one kind of query in a process of its own; return what it printed, and the process's wall time."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["OMP_NUM_THREADS"] = "1"
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(HERE / "atlas_queries.py"), str(folder), query, *["--cpu"] * cpu],

@@ -130,6 +130,10 @@ class FeatureEntry:
 
     def peaks(self) -> ClipPeaks:
         """Its peak in every clip where it is active; of heavy features without reading their entries."""
+        return self._peaks
+
+    @cached_property
+    def _peaks(self) -> ClipPeaks:
         listed = self.atlas.postings.clip_list(self.feature)
         if listed is None:
             return self.atlas.clips.peaks(self.entries)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator, default_rng
 
 from otoscope.atlas.moments import ClipPeaks, Clips
 from otoscope.atlas.postings import Entries
@@ -70,7 +71,7 @@ def strongest(peaks: ClipPeaks, clips: Clips, n: int) -> Ints:
 
 def of_every_band(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -> tuple[Ints, Ints]:
     """At most `n` entries spread over the tenths of the range, strongest band first, and the band of each."""
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     if len(entries.values) == 0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     found = []
@@ -84,14 +85,14 @@ def of_every_band(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -
 
 def at_random(entries: Entries, clips: Clips, n: int, seed: Sequence[int]) -> Ints:
     """At most `n` entries of different clips, drawn without regard to value, strongest first."""
-    rng = np.random.default_rng(seed)
+    rng = default_rng(seed)
     n_entries = len(entries.values)
     members = np.arange(n_entries) if n_entries <= N_DRAWN else rng.integers(0, n_entries, N_DRAWN)
     picked = _from_distinct_clips(members, entries, clips, n, rng)
     return picked[np.argsort(-entries.values[picked], kind="stable")]
 
 
-def _by_band(values: npt.NDArray[np.float32], rng: np.random.Generator) -> list[Ints]:
+def _by_band(values: npt.NDArray[np.float32], rng: Generator) -> list[Ints]:
     """Entries of every band: all of them, or of bands that hold many a random sample."""
     edges = values.max() * np.arange(N_BANDS + 1, dtype=np.float32) / N_BANDS
     drawn = np.arange(len(values)) if len(values) <= N_DRAWN else rng.integers(0, len(values), N_DRAWN)
@@ -117,7 +118,7 @@ def _split(values: npt.NDArray[np.float32], members: Ints, edges: npt.NDArray[np
     return [members[order[bounds[b] : bounds[b + 1]]] for b in range(N_BANDS)]
 
 
-def _from_distinct_clips(members: Ints, entries: Entries, clips: Clips, n: int, rng: np.random.Generator) -> Ints:
+def _from_distinct_clips(members: Ints, entries: Entries, clips: Clips, n: int, rng: Generator) -> Ints:
     """Draw entries until `n` are of different clips, or the draws are used up."""
     if len(members) == 0:
         return np.zeros(0, np.int64)

@@ -43,7 +43,7 @@ class Clips:
 
     def __contains__(self, clip_id: str) -> bool:
         """Whether there is a clip with this id."""
-        return clip_id in self._index
+        return self._position(clip_id) is not None
 
     @cached_property
     def starts(self) -> Ints:
@@ -79,9 +79,10 @@ class Clips:
         Raises:
             InputError: no such clip; says the nearest ids.
         """
-        if clip_id not in self._index:
-            raise InputError(f"{owner} has no clip {clip_id!r}{nearest(clip_id, self._index) or '.'}")
-        return self._index[clip_id]
+        found = self._position(clip_id)
+        if found is None:
+            raise InputError(f"{owner} has no clip {clip_id!r}{nearest(clip_id, self.ids.all()) or '.'}")
+        return found
 
     def of(self, frames: npt.NDArray[np.integer]) -> Ints:
         """`[e]` the clip of each of some ascending frames."""
@@ -106,6 +107,11 @@ class Clips:
         peak = at[np.concatenate(([True], segment[1:] != segment[:-1]))]
         return ClipPeaks(clip[first], frames[peak].astype(np.int64), highest, bounds)
 
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {clip_id: i for i, clip_id in enumerate(self.ids.all())}
+    def _position(self, clip_id: str) -> int | None:
+        """Compare ids of the right length byte by byte from the end: a table of all would cost more than a search."""
+        offsets, text = self._file.read("clip_id.offsets"), self._file.read("clip_id.utf8")
+        wanted = clip_id.encode(errors="surrogatepass")
+        left = np.flatnonzero(np.diff(offsets) == len(wanted))
+        for back, byte in enumerate(reversed(wanted), 1):
+            left = left[text[offsets[left + 1] - back] == byte]
+        return int(left[0]) if len(left) else None

@@ -32,7 +32,7 @@ MAX_ENTRIES = 1 << 17
 """Entries of inverted lists that one search reads at most."""
 MAX_LISTS = 48
 """Inverted lists that one search reads at most."""
-MIN_WINDOWS = 96
+MIN_WINDOWS = 64
 """Windows scored exactly, at least; three for every moment asked for."""
 STEPS = 4
 """Windows start at every quarter of their length."""
