@@ -88,7 +88,7 @@ def match_features(
         one_to_one: let no two features have one partner: the assignment with the largest sum of scores (Hungarian
             method, Kuhn 1955); for all features of two dictionaries of at most `MAX_ONE_TO_ONE`.
         max_frames: compare on so many evenly chosen frames, by whole clips. Memory does not grow with it.
-        shuffled: pair every clip with another one, for what chance gives.
+        shuffled: pair every clip with another one, for the correlation that chance gives (cosines stay what they are).
 
     Raises:
         InputError: no common clips, no such feature, or too many features to assign.
