@@ -79,40 +79,35 @@ def parted(corpus: Corpus, seed: int = 0) -> tuple[Corpus, Corpus]:
 
 
 def shuffled(corpus: Corpus, seed: int) -> Corpus:
-    """Return the corpus with the tiers of each clip rotated by a second or more, and sound classes dealt anew."""
+    """Return the corpus with the tiers of each spoken clip rotated by a second or more, and sounds' labels dealt anew."""
     rng = np.random.default_rng(seed)
-    sounds = [clip.attributes.get("sound_class") for clip in corpus if not clip.tiers]
-    dealt = iter(rng.permutation(np.array(sounds, dtype=object)).tolist())
+    sounds = [clip for clip in corpus if not clip.tier("phones")]
+    dealt = iter([sounds[i] for i in rng.permutation(len(sounds))])
     clips = []
     for clip in corpus:
-        if not clip.tiers:
-            attributes = {**clip.attributes, "sound_class": next(dealt)} if sounds else clip.attributes
-            clips.append(dataclasses.replace(clip, attributes=attributes))
+        if not clip.tier("phones"):
+            other = next(dealt)
+            clips.append(dataclasses.replace(clip, attributes=other.attributes, tiers=other.tiers))
             continue
-        end = max(each.end_s for tier in clip.tiers.values() for each in tier)
-        begin = min(each.start_s for tier in clip.tiers.values() for each in tier)
-        span = end - begin
-        move = float(rng.uniform(min(1.0, span / 3), max(span - 1.0, 2 * span / 3)))
-        tiers = {name: _rotated(tier, begin, end, move) for name, tier in clip.tiers.items()}
+        end = clip.duration_s
+        move = float(rng.uniform(min(1.0, end / 3), max(end - 1.0, 2 * end / 3)))
+        tiers = {name: _rotated(tier, end, move) for name, tier in clip.tiers.items()}
         clips.append(dataclasses.replace(clip, tiers=tiers))
     return Corpus(corpus.name, clips)
 
 
-def _rotated(tier: tuple[Interval, ...], begin: float, end: float, move: float) -> tuple[Interval, ...]:
-    found = []
-    for each in tier:
-        start = begin + (each.start_s - begin + move) % (end - begin)
-        stop = start + each.end_s - each.start_s
-        found.append(Interval(start, min(stop, end), each.label))
-        if stop > end:
-            found.append(Interval(begin, begin + stop - end, each.label))
-    return tuple(sorted(found, key=lambda each: each.start_s))
+def _rotated(tier: tuple[Interval, ...], end: float, move: float) -> tuple[Interval, ...]:
+    """The intervals of a tier, moved on and round; what would be cut at the end is left out."""
+    starts = [(each.start_s + move) % end for each in tier]
+    moved = [Interval(s, s + each.end_s - each.start_s, each.label) for s, each in zip(starts, tier, strict=True)]
+    return tuple(sorted((each for each in moved if each.end_s <= end), key=lambda each: each.start_s))
 
 
 def labelled_share(atlas: Atlas) -> float:
-    """Share of features active at all that carry a label, who speaks aside."""
+    """Share of features active at all that carry a label that shuffling made false: not who speaks, nor a pause, since a
+    clip still begins with one."""
     table = atlas.features
-    own = table["label"].notna() & ~table["label_kind"].isin(SPEAKER_KINDS)
+    own = table["label"].notna() & ~table["label_kind"].isin((*SPEAKER_KINDS, "pause"))
     return float(own.sum() / max((table["n_active"] > 0).sum(), 1))
 
 

@@ -55,7 +55,7 @@ def silence(n_frames: int, clip_id: str, **known: object) -> Clip:
     return Clip.from_samples(np.zeros(n_frames * 320, dtype=np.float32), 16000, clip_id=clip_id, **known)
 
 
-def plant(seed: int = 0, n_speech: int = 40, n_sounds: int = 16) -> World:
+def plant(seed: int = 0, n_speech: int = 40, n_sounds: int = 32) -> World:
     rng = np.random.default_rng(seed)
     clips, frames = [], {}
     for i in range(n_speech + n_sounds):

@@ -205,7 +205,7 @@ def test_an_atlas_without_a_folder_lives_as_long_as_it_is_held(world: World) -> 
 
 
 def test_it_prints_what_it_is(atlas: Atlas) -> None:
-    assert repr(atlas).startswith("Atlas('units': 16 features of encoder.1.mlp.post over corpus 'planted', 56 clips")
+    assert repr(atlas).startswith("Atlas('units': 16 features of encoder.1.mlp.post over corpus 'planted', 72 clips")
     assert "detects phone 'm'" in repr(atlas[M])
     with pytest.raises(InputError, match="from 0 to 15"):
         atlas[16]

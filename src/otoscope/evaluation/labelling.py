@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation.label_sets import LabelSet
+from otoscope.evaluation.label_sets import SPEECH, LabelSet
 
 FIT, SCORE = 0, 1
 """The halves: thresholds and pairs are chosen on the first and everything reported is measured on the second."""
@@ -27,6 +27,8 @@ MIN_RING = 150
 """Clips with fewer labelled frames rotate together with their neighbours, if these have classes too (or have none)."""
 MAX_CLUSTERS = 512
 """Clips are the clusters of confidence intervals; beyond this number, groups of neighbouring clips are."""
+MAX_DEALS, MAX_DEALT = 999, 1 << 20
+"""Labels of whole clips are dealt so often, less often to very many clips: with few clips only counting tells."""
 NEAR = 2
 """A frame is near a class that holds in it, or so many frames before or after."""
 BANDED = ("phone", "word", "sound_class")
@@ -87,7 +89,10 @@ class Labelling:
         half: `[k, b]` which half a clip is in.
         n_positive: per kind `[2, c + 1]` frames of each class in either half.
         whole: `[k]` whether labels hold for whole clips, so that they are dealt and not rotated.
-        dealt: per kind `[s, b]` classes dealt to the clips (empty unless `whole`), and `dealt_positive` `[s, c + 1]`.
+        dealt: per kind two tables `[b, m]` of the classes that clips are dealt, m times (empty unless `whole`), and
+            `dealt_positive` `[c + 1, m]` frames of each class then. In the first, all clips change places; in the
+            second, clips of speech keep theirs, or whatever fires on any sound would pass for a detector of one.
+        unit_counts: per kind `[c + 1]` how many units (clips or speakers) of the scored half are of each class.
         cluster: `[b]` cluster of each clip; `cluster_positive` per kind `[g, c + 1]` its frames of each class.
         near: for kinds in `BANDED`, `[2, c + 1, c + 1]`: frames of the second class near the first.
         in_word: `[2, phones + 1, words + 1]` frames of each phone in each word; empty without either kind.
@@ -100,8 +105,9 @@ class Labelling:
     n_positive: tuple[Ints, ...]
     whole: npt.NDArray[np.bool_]
     usable: npt.NDArray[np.bool_]
-    dealt: tuple[npt.NDArray[np.int16], ...]
-    dealt_positive: tuple[Ints, ...]
+    dealt: tuple[tuple[npt.NDArray[np.int16], ...], tuple[npt.NDArray[np.int16], ...]]
+    dealt_positive: tuple[tuple[Ints, ...], tuple[Ints, ...]]
+    unit_counts: tuple[Ints, ...]
     cluster: npt.NDArray[np.int32]
     cluster_positive: tuple[Ints, ...]
     near: dict[str, Ints]
@@ -213,14 +219,22 @@ class LabelCollector:
         """Return the labelling, once all clips are in."""
         whole = 2 * self.constant > self.labelled
         whole |= np.array([each.holds_for != "frames" for each in self.kinds], dtype=bool)
-        dealt, dealt_positive = [], []
+        dealt: tuple[list[npt.NDArray[np.int16]], ...] = ([], [])
+        dealt_positive: tuple[list[Ints], ...] = ([], [])
+        unit_counts = []
         rng = np.random.default_rng([self.seed, 1, len(self.kinds)])
         for k, kind in enumerate(self.kinds):
-            moved = self._deal(k, kind, rng) if whole[k] else np.zeros((0, 0), dtype=np.int16)
             size = len(kind.classes) + 1
-            rows = [_weighted(row, self.clip_length[k], size) for row in moved]
-            dealt.append(moved)
-            dealt_positive.append(np.stack(rows) if rows else np.zeros((0, size), dtype=np.int64))
+            tables = [np.zeros((0, 0), dtype=np.int16)] * 2
+            counts = np.zeros(size, dtype=np.int64)
+            if whole[k]:
+                tables, counts = self._deal(k, kind, rng)
+            unit_counts.append(counts)
+            for which, table in enumerate(tables):
+                dealt[which].append(table)
+                rows = [_weighted(row, self.clip_length[k], size) for row in table.T]
+                empty = np.zeros((size, 0), dtype=np.int64)
+                dealt_positive[which].append(np.stack(rows, axis=1) if rows else empty)
         present = [int((counts.sum(axis=0) > 0).sum()) for counts in self.n_positive]
         usable = [len(kind.classes) > 0 and n > 1 for kind, n in zip(self.kinds, present, strict=True)]
         return Labelling(
@@ -229,8 +243,9 @@ class LabelCollector:
             n_positive=self.n_positive,
             whole=np.asarray(whole),
             usable=np.array(usable, dtype=bool),
-            dealt=tuple(dealt),
-            dealt_positive=tuple(dealt_positive),
+            dealt=(tuple(dealt[0]), tuple(dealt[1])),
+            dealt_positive=(tuple(dealt_positive[0]), tuple(dealt_positive[1])),
+            unit_counts=tuple(unit_counts),
             cluster=self.cluster,
             cluster_positive=self.cluster_positive,
             near=self.near,
@@ -254,17 +269,32 @@ class LabelCollector:
         self.cluster_positive[k][:] += np.bincount(flat, minlength=n_clusters * size).reshape(n_clusters, size)
         self.n_dropped[k] += int((~known).sum())
 
-    def _deal(self, k: int, kind: LabelKindClasses, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-        """`[s, b]` the classes of whole clips (or of whole speakers), dealt to others."""
+    def _deal(
+        self, k: int, kind: LabelKindClasses, rng: np.random.Generator
+    ) -> tuple[list[npt.NDArray[np.int16]], Ints]:
+        """Two tables `[b, m]` of the classes dealt to clips, and how many clips (or speakers) are of each class."""
         held = self.clip_class[k]
         known = np.flatnonzero(held >= 0)
-        units = [(self.speakers[i] if self.speakers else None) or f"clip {i}" for i in known.tolist()]
-        group = np.arange(len(known)) if kind.holds_for != "speakers" else np.unique(units, return_inverse=True)[1]
+        group = np.arange(len(known))
+        if kind.holds_for == "speakers":
+            names = [(self.speakers[i] if self.speakers else None) or f"clip {i}" for i in known.tolist()]
+            by_speaker = np.unique(names, return_inverse=True)[1]
+            pairs = np.unique(np.stack([by_speaker, held[known]]), axis=1)
+            if pairs.shape[1] == len(np.unique(by_speaker)):  # else speakers speak several languages, say
+                group = by_speaker
         _, first = np.unique(group, return_index=True)
-        moved = np.full((self.n_shifts, len(held)), -1, dtype=np.int16)
-        for row in moved:
-            row[known] = held[known][first][rng.permutation(len(first))][group]
-        return moved
+        own = held[known][first]
+        speech = kind.classes.index(SPEECH) if SPEECH in kind.classes else -1
+        n_deals = int(np.clip(MAX_DEALT // max(len(own), 1), self.n_shifts, MAX_DEALS))
+        tables = []
+        for among in (np.arange(len(own)), np.flatnonzero(own != speech)):
+            moved = np.full((n_deals, len(held)), -1, dtype=np.int16)
+            for row in moved:
+                dealt = own.copy()
+                dealt[among] = own[among][rng.permutation(len(among))]
+                row[known] = dealt[group]
+            tables.append(np.ascontiguousarray(moved.T))
+        return tables, np.bincount(own, minlength=len(kind.classes) + 1)
 
 
 def labelling_of_sets(

@@ -167,20 +167,21 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
 @numba.njit(cache=True, nogil=True)
 def measure(  # type: ignore[no-untyped-def]
     first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, cluster,
-    indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, member_positive, dealt,
-    hits, found, moved, rest, run, squares,
+    indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, whole, member_positive,
+    speech, dealt_all, dealt_sounds, hits, found, moved, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
 ):  # fmt: skip
     """Measure targets on a part's entries of the scored half.
 
     A target is found where low < value ≤ high; it is right where the frame's class in its kind is one of `members`.
     Frames near a class of `aside`, and frames of the class `outside[1]` in kind `outside[0]`, do not count.
+    Targets whose labels hold for whole clips have a row `whole` (−1 for others).
 
     Fills, by target, `hits`, `found`, `moved [t, s]` (hits after each move of the labels), `rest [t, s]` (found whose
-    moved class is not set aside), and Σh², Σh·m, Σf² + 2Σf·n in `squares [t, 3]`, summed over clusters with h hits, f
-    found and n positive frames, m = f + n. `run [t, 3]` holds the cluster under way with its h and f.
+    moved class is not set aside), for whole clips `dealt_hits`, `dealt_rest` `[w, m]` likewise and `hit_clips [t]`, and
+    Σh², Σh·m, Σf² + 2Σf·n in `squares [t, 3]`, summed over clusters with h hits, f found and n positive frames,
+    m = f + n. `run [t, 3]` holds the cluster under way with its h and f.
     """
     last = first + len(clip)
-    n_shifts = moved.shape[1]
     n_frames = len(clip)
     for i in range(len(cursor)):
         start, stop = cursor[i], cursor[i]
@@ -193,8 +194,9 @@ def measure(  # type: ignore[no-untyped-def]
             c0, c1, c2, c3 = members[target]
             a0, a1, a2 = aside[target]
             own_kind, own_class = outside[target]
-            deal = dealt[k]
-            whole = len(deal) > 0
+            which, away = (c0, c1, c2, c3), (a0, a1, a2)
+            row = whole[target]
+            in_clip, right_in_clip, this_clip = 0, 0, -1
             for entry in range(start, stop):
                 value = values[entry]
                 if value <= bottom or value > top:
@@ -208,54 +210,89 @@ def measure(  # type: ignore[no-untyped-def]
                 if a0 >= 0:
                     before = classes[t - 2, k] if t >= 2 and clip[t - 2] == owner else -1
                     after = classes[t + 2, k] if t + 2 < n_frames and clip[t + 2] == owner else -1
-                    if (
-                        c in (a0, a1, a2)
-                        or (before >= 0 and before in (a0, a1, a2))
-                        or (after >= 0 and after in (a0, a1, a2))
-                    ):
+                    if _either(c, a0, a1, a2) or _either(before, a0, a1, a2) or _either(after, a0, a1, a2):
                         continue
                 if own_kind >= 0 and classes[t, own_kind] == own_class:
                     continue
-                right = c == c0 or (c1 >= 0 and c in (c1, c2, c3))
+                right = c == c0 or (c1 >= 0 and _either(c, c1, c2, c3))
                 found[target] += 1
                 hits[target] += right
                 group = cluster[owner]
                 if group != run[target, 0]:
                     if run[target, 0] >= 0:
-                        flush(run, squares, target, k, member_positive)
+                        _flush(run, squares, target, member_positive)
                     run[target, 0] = group
                 run[target, 1] += right
                 run[target, 2] += 1
                 if own_kind >= 0:
                     continue
-                r = ring[k, owner - first_clip]
-                if whole:
-                    for s in range(n_shifts):
-                        c = deal[s, owner]
-                        moved[target, s] += c == c0 or (c1 >= 0 and c in (c1, c2, c3))
-                        rest[target, s] += c not in (a0, a1, a2)
+                if row >= 0:
+                    if owner != this_clip:
+                        if in_clip:
+                            deal = dealt_all[k][this_clip] if c0 == speech[k] else dealt_sounds[k][this_clip]
+                            _count_deals(deal, in_clip, which, away, dealt_hits[row], dealt_rest[row])
+                            hit_clips[target] += right_in_clip > 0
+                        in_clip, right_in_clip, this_clip = 0, 0, owner
+                    in_clip += 1
+                    right_in_clip += right
                     continue
-                base, length = ring_start[r], ring_length[r]
-                within = at - base
-                if c1 < 0 and a0 < 0:
-                    for s in range(n_shifts):
-                        turned = within + moves[r, s]
-                        if turned >= length:
-                            turned -= length
-                        moved[target, s] += track[base + turned] == c0
-                else:
-                    for s in range(n_shifts):
-                        turned = within + moves[r, s]
-                        if turned >= length:
-                            turned -= length
-                        c = track[base + turned]
-                        moved[target, s] += c == c0 or (c1 >= 0 and c in (c1, c2, c3))
-                        rest[target, s] += c not in (a0, a1, a2)
+                r = ring[k, owner - first_clip]
+                own = track[ring_start[r] : ring_start[r] + ring_length[r]]
+                _count_moves(own, at - ring_start[r], moves[r], which, away, moved[target], rest[target])
+            if in_clip:
+                deal = dealt_all[k][this_clip] if c0 == speech[k] else dealt_sounds[k][this_clip]
+                _count_deals(deal, in_clip, which, away, dealt_hits[row], dealt_rest[row])
+                hit_clips[target] += right_in_clip > 0
 
 
 @numba.njit(cache=True, nogil=True)
-def flush(run, squares, target, k, member_positive):  # type: ignore[no-untyped-def]
-    """Add the cluster under way to the sums of a target."""
+def _either(c, a, b, d):  # type: ignore[no-untyped-def]
+    return c >= 0 and c in (a, b, d)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_moves(ring, within, moves, members, aside, moved, rest):  # type: ignore[no-untyped-def]
+    c0, c1, c2, c3 = members
+    length = len(ring)
+    if c1 < 0 and aside[0] < 0:
+        for s in range(len(moves)):
+            turned = within + moves[s]
+            turned -= length if turned >= length else 0
+            moved[s] += ring[turned] == c0
+        return
+    a0, a1, a2 = aside
+    for s in range(len(moves)):
+        turned = within + moves[s]
+        turned -= length if turned >= length else 0
+        c = ring[turned]
+        moved[s] += c == c0 or (c1 >= 0 and _either(c, c1, c2, c3))
+        rest[s] += not _either(c, a0, a1, a2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_deals(deal, n, members, aside, hits, rest):  # type: ignore[no-untyped-def]
+    c0, c1, c2, c3 = members
+    if c1 < 0 and aside[0] < 0:
+        for m in range(len(deal)):
+            hits[m] += n if deal[m] == c0 else 0
+        return
+    a0, a1, a2 = aside
+    for m in range(len(deal)):
+        c = deal[m]
+        hits[m] += n if c == c0 or (c1 >= 0 and _either(c, c1, c2, c3)) else 0
+        rest[m] += 0 if _either(c, a0, a1, a2) else n
+
+
+@numba.njit(cache=True, nogil=True)
+def flush_all(run, squares, member_positive):  # type: ignore[no-untyped-def]
+    """Add the clusters still under way to the sums of their targets."""
+    for target in range(len(run)):
+        if run[target, 0] >= 0:
+            _flush(run, squares, target, member_positive)
+
+
+@numba.njit(cache=True, nogil=True)
+def _flush(run, squares, target, member_positive):  # type: ignore[no-untyped-def]
     h, f, n = run[target, 1], run[target, 2], member_positive[target, run[target, 0]]
     squares[target, 0] += h * h
     squares[target, 1] += h * (f + n)

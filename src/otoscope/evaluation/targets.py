@@ -13,9 +13,12 @@ import numpy.typing as npt
 from otoscope.evaluation import scoring
 from otoscope.evaluation.bands import MAX_BANDS, MAX_MEMBERS
 from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.label_sets import SPEECH
 from otoscope.evaluation.labelling import SCORE, Labelling
 
 MAX_ASIDE = MAX_BANDS - 1
+MIN_FOUND_SHARE = 0.2
+"""Of an interval of a class at least this share counts as found at once, when it is asked what chance may do."""
 
 Rows = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float64]
@@ -67,110 +70,184 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
     `f1`, `f1_low`, `f1_high` (95 %, clusters of clips), `precision`, `recall`, `chance` (mean F1 with moved labels) and
     `p_value`. Entries of the block must ascend in frames.
     """
-    n, n_kinds = len(targets), len(labelling.kinds)
-    feature, kind = np.array(targets.feature, dtype=np.int64), np.array(targets.kind, dtype=np.int64)
-    order = np.argsort(feature, kind="stable")
-    members = np.array(targets.members, dtype=np.int16).reshape(n, MAX_MEMBERS)
-    aside = np.array(targets.aside, dtype=np.int16).reshape(n, MAX_ASIDE)
-    outside = np.array(targets.outside, dtype=np.int16).reshape(n, 2)
-    low, high = np.array(targets.low, dtype=np.float64), np.array(targets.high, dtype=np.float64)
-    of_cluster, positive, dealt = _positives(labelling, kind, members, aside, outside)
-    hits, found = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    order = np.argsort(np.array(targets.feature, dtype=np.int64), kind="stable")
+    rows = _Rows.of(labelling, targets, order)
+    n, n_whole = len(order), int(rows.whole.max(initial=-1)) + 1
+    n_deals = max([table.shape[1] for table in labelling.dealt[0]], default=0)
+    hits, found, hit_clips = (np.zeros(n, dtype=np.int64) for _ in range(3))
     moved, rest = (np.zeros((n, labelling.n_shifts), dtype=np.int32) for _ in range(2))
+    dealt_hits, dealt_rest = (np.zeros((n_whole, n_deals), dtype=np.int32) for _ in range(2))
     run, squares = np.zeros((n, 3), dtype=np.int64), np.zeros((n, 3))
     run[:, 0] = -1
-    state: list[npt.NDArray[Any]] = [kind, low, high, members, aside, outside, of_cluster]
-    sums: list[npt.NDArray[Any]] = [hits, found, moved, rest, run, squares]
-    mine = [np.ascontiguousarray(each[order]) for each in state]
-    found_sums = [np.ascontiguousarray(each[order]) for each in sums]
-    indptr = np.searchsorted(feature[order], np.arange(len(block) + 1))
+    indptr = np.searchsorted(np.array(targets.feature, dtype=np.int64)[order], np.arange(len(block) + 1))
     cursor = block.indptr[:-1].copy()
-    empty = np.zeros((0, 0), dtype=np.int16)
-    deals = tuple(labelling.dealt[k] if labelling.whole[k] else empty for k in range(n_kinds))
+    speech = np.array([_speech(each.classes) for each in labelling.kinds], dtype=np.int16)
     for number in range(labelling.n_parts) if n else ():
         part = labelling.part(number)
         scoring.measure(
             part.first, part.first_clip, part.classes, part.clip, part.place, part.track, part.ring, part.ring_start,
             part.ring_length, part.moves, labelling.cluster, block.indptr, block.frames, block.values, cursor, indptr,
-            *mine, deals, *found_sums,
+            rows.kind, rows.low, rows.high, rows.members, rows.aside, rows.outside, rows.whole, rows.of_cluster, speech,
+            *labelling.dealt, hits, found, moved, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
         )  # fmt: skip
-    for own, each in zip(sums, found_sums, strict=True):
-        own[order] = each
-    for target in np.flatnonzero(run[:, 0] >= 0):
-        scoring.flush(run, squares, target, kind[target], of_cluster)
-    return _figures(hits, found, moved, rest, squares, of_cluster, positive, dealt, aside)
+    scoring.flush_all(run, squares, rows.of_cluster)
+    figures = _figures(rows, hits, found, squares)
+    _add_chance(figures, rows, found, moved, rest)
+    _add_chance_of_deals(figures, labelling, rows, found, dealt_hits, dealt_rest, hit_clips)
+    back = np.empty(n, dtype=np.int64)
+    back[order] = np.arange(n)
+    return {name: values[back] for name, values in figures.items()}
 
 
-def _positives(
-    labelling: Labelling,
-    kind: npt.NDArray[np.int64],
-    members: npt.NDArray[np.int16],
-    aside: npt.NDArray[np.int16],
-    outside: npt.NDArray[np.int16],
-) -> tuple[npt.NDArray[np.int32], Floats, Floats]:
-    """Right frames of each target: by cluster `[t, g]`, in all `[t]`, and after each move of the labels `[t, s]`.
+def _speech(classes: tuple[str, ...]) -> int:
+    return classes.index(SPEECH) if SPEECH in classes else -1
 
-    With classes set aside, the frames near these are taken off, clusters losing their share.
+
+@dataclass(frozen=True)
+class _Rows:
+    """Targets as arrays `[t]`, sorted by feature.
+
+    `of_cluster [t, g]` and `positive [t]` are the right frames of each, by cluster and in all: without those near
+    classes set aside, or in the class left out, clusters losing their share of these. `share`: what that leaves.
+    `length [t]`: how many frames one interval of its class has.
     """
-    n = len(kind)
-    of_cluster = np.zeros((n, int(labelling.cluster.max(initial=0)) + 1), dtype=np.int32)
-    positive, dealt = np.zeros(n), np.zeros((n, labelling.n_shifts))
-    for k in np.unique(kind):
-        own = np.flatnonzero(kind == k)
-        counts, by_cluster = labelling.n_positive[k][SCORE], labelling.cluster_positive[k]
-        near = labelling.near.get(labelling.kinds[k].name)
-        for j in range(members.shape[1]):
-            rows = own[members[own, j] >= 0]
-            classes = members[rows, j]
-            of_cluster[rows] += by_cluster[:, classes].T.astype(np.int32)
-            positive[rows] += counts[classes]
-            dealt[rows] += labelling.dealt_positive[k][:, classes].T if labelling.whole[k] else counts[classes][:, None]
-            for a in range(aside.shape[1]):
-                lost = rows[aside[rows, a] >= 0]
-                if near is not None and len(lost):
-                    positive[lost] -= near[SCORE][aside[lost, a], members[lost, j]]
-        away = own[outside[own, 0] >= 0]
-        if len(away):
-            positive[away] -= labelling.in_word[SCORE][members[away, 0], outside[away, 1]]
-    whole = of_cluster.sum(axis=1)
-    positive = np.clip(positive, 0, None)
-    share = positive / np.maximum(whole, 1)
-    changed = np.flatnonzero(share < 1)
-    of_cluster[changed] = np.rint(of_cluster[changed] * share[changed, None]).astype(np.int32)
-    return of_cluster, positive, dealt * share[:, None]
+
+    kind: npt.NDArray[np.int64]
+    low: Floats
+    high: Floats
+    members: npt.NDArray[np.int16]
+    aside: npt.NDArray[np.int16]
+    outside: npt.NDArray[np.int16]
+    whole: npt.NDArray[np.int64]
+    of_cluster: npt.NDArray[np.int32]
+    positive: Floats
+    share: Floats
+    length: Floats
+
+    @classmethod
+    def of(cls, labelling: Labelling, targets: Targets, order: npt.NDArray[np.intp]) -> _Rows:
+        n = len(order)
+        kind = np.array(targets.kind, dtype=np.int64)[order]
+        members = np.array(targets.members, dtype=np.int16).reshape(n, MAX_MEMBERS)[order]
+        aside = np.array(targets.aside, dtype=np.int16).reshape(n, MAX_ASIDE)[order]
+        outside = np.array(targets.outside, dtype=np.int16).reshape(n, 2)[order]
+        whole = np.where(labelling.whole[kind], np.cumsum(labelling.whole[kind]) - 1, -1).astype(np.int64)
+        of_cluster = np.zeros((n, int(labelling.cluster.max(initial=0)) + 1), dtype=np.int32)
+        positive, length = np.zeros(n), np.ones(n)
+        for k in np.unique(kind):
+            own = np.flatnonzero(kind == k)
+            frames = labelling.n_positive[k].sum(axis=0)[:-1] / np.maximum(labelling.kinds[k].n_intervals, 1)
+            length[own] = frames[members[own, 0]]
+            counts, by_cluster = labelling.n_positive[k][SCORE], np.ascontiguousarray(labelling.cluster_positive[k].T)
+            near = labelling.near.get(labelling.kinds[k].name)
+            for j in range(MAX_MEMBERS):
+                rows = own[members[own, j] >= 0]
+                of_cluster[rows] += by_cluster[members[rows, j]]
+                positive[rows] += counts[members[rows, j]]
+                for a in range(MAX_ASIDE):
+                    lost = rows[aside[rows, a] >= 0]
+                    if near is not None and len(lost):
+                        positive[lost] -= near[SCORE][aside[lost, a], members[lost, j]]
+            away = own[outside[own, 0] >= 0]
+            if len(away):
+                positive[away] -= labelling.in_word[SCORE][members[away, 0], outside[away, 1]]
+        positive = np.clip(positive, 0, None)
+        share = positive / np.maximum(of_cluster.sum(axis=1), 1)
+        changed = np.flatnonzero(share < 1)
+        of_cluster[changed] = np.rint(of_cluster[changed] * share[changed, None]).astype(np.int32)
+        low, high = (np.array(each, dtype=np.float64)[order] for each in (targets.low, targets.high))
+        return cls(kind, low, high, members, aside, outside, whole, of_cluster, positive, share, length)
 
 
-def _figures(
-    hits: npt.NDArray[np.int64],
-    found: npt.NDArray[np.int64],
-    moved: npt.NDArray[np.int32],
-    rest: npt.NDArray[np.int32],
-    squares: Floats,
-    of_cluster: npt.NDArray[np.int32],
-    positive: Floats,
-    dealt: Floats,
-    aside: npt.NDArray[np.int16],
-) -> Rows:
-    f1 = np.minimum(2 * hits / np.maximum(found + positive, 1), 1.0)
-    counts = of_cluster.astype(np.float64)
-    total = np.maximum(found + positive, 1)
-    both = squares[:, 2] + (counts**2).sum(axis=1)
-    n_clusters = max(of_cluster.shape[1], 2)
+def _figures(rows: _Rows, hits: npt.NDArray[np.int64], found: npt.NDArray[np.int64], squares: Floats) -> Rows:
+    total = np.maximum(found + rows.positive, 1)
+    f1 = np.minimum(2 * hits / total, 1.0)
+    both = squares[:, 2] + np.einsum("tg,tg->t", rows.of_cluster, rows.of_cluster, dtype=np.float64)
+    n_clusters = max(rows.of_cluster.shape[1], 2)
     spread = 4 * squares[:, 0] - 4 * f1 * squares[:, 1] + f1**2 * both
     variance = n_clusters / (n_clusters - 1) * np.maximum(spread, 0) / total**2
-    low, high = f1_interval(f1, variance, (of_cluster > 0).sum(axis=1))
-    scale = np.where(aside[:, :1] >= 0, found[:, None] / np.maximum(rest, 1), 1.0)
-    null = np.minimum(2 * moved * scale / np.maximum(found[:, None] + dealt, 1), 1.0)
-    one_frame = 2 / total
+    low, high = f1_interval(f1, variance, (rows.of_cluster > 0).sum(axis=1))
     return {
         "f1": f1,
         "f1_low": low,
         "f1_high": high,
         "precision": hits / np.maximum(found, 1),
-        "recall": np.minimum(hits / np.maximum(positive, 1), 1.0),
-        "chance": null.mean(axis=1),
-        "p_value": shift_p_value(f1, null.T, one_frame) if len(f1) else np.zeros(0),
+        "recall": np.minimum(hits / np.maximum(rows.positive, 1), 1.0),
     }
+
+
+def _add_chance(
+    figures: Rows,
+    rows: _Rows,
+    found: npt.NDArray[np.int64],
+    moved: npt.NDArray[np.int32],
+    rest: npt.NDArray[np.int32],
+) -> None:
+    """Add `chance` and `p_value` of labels that rotate.
+
+    The t test is on the root of F1, which evens out the long tail of rare classes; and its spread is at least half of
+    what one interval of the class changes (the share of it that is found), as for counts of independent events: an
+    empty null proves nothing.
+    """
+    total = np.maximum(found + rows.positive, 1)[:, None]
+    scale = np.where(rows.aside[:, :1] >= 0, found[:, None] / np.maximum(rest, 1), 1.0)
+    null = np.minimum(2 * moved * scale / total, 1.0)
+    figures["chance"] = null.mean(axis=1)
+    one = np.maximum(rows.length * np.maximum(figures["recall"], MIN_FOUND_SHARE), 1)
+    least = np.sqrt(2 * one / total[:, 0]) / 2
+    figures["p_value"] = shift_p_value(np.sqrt(figures["f1"]), np.sqrt(null.T), least) if len(null) else np.zeros(0)
+
+
+def _add_chance_of_deals(
+    figures: Rows,
+    labelling: Labelling,
+    rows: _Rows,
+    found: npt.NDArray[np.int64],
+    hits: npt.NDArray[np.int32],
+    rest: npt.NDArray[np.int32],
+    hit_clips: npt.NDArray[np.int64],
+) -> None:
+    """Put in `chance` and `p_value` of labels that are dealt to whole clips or speakers.
+
+    With few clips F1 takes few values and only counting tells: p is (1 + deals as good) / (1 + deals). Where none was,
+    it is that of the t test, but never less than how likely a deal gives the class to all clips that it was found in.
+    """
+    for k in np.unique(rows.kind[rows.whole >= 0]):
+        own = np.flatnonzero(rows.kind == k)
+        n_deals = labelling.dealt[0][k].shape[1]
+        speech = _speech(labelling.kinds[k].classes)
+        positive, units = np.zeros((len(own), n_deals)), np.zeros(len(own))
+        for j in range(MAX_MEMBERS):
+            classes = rows.members[own, j]
+            known = np.flatnonzero(classes >= 0)
+            for which in (0, 1):
+                mine = known[(classes[known] == speech) == (which == 0)]
+                positive[mine] += labelling.dealt_positive[which][k][classes[mine]]
+            units[known] += labelling.unit_counts[k][classes[known]]
+        n_found, dealt = found[own, None], hits[rows.whole[own], :n_deals]
+        left = rest[rows.whole[own], :n_deals]
+        scale = np.where(rows.aside[own, :1] >= 0, n_found / np.maximum(left, 1), 1.0)
+        null = np.minimum(2 * dealt * scale / np.maximum(n_found + positive * rows.share[own, None], 1), 1.0)
+        as_good = (null >= figures["f1"][own, None] - 1e-9).sum(axis=1)
+        counted = (1 + as_good) / (1 + n_deals)
+        tested = shift_p_value(figures["f1"][own], null.T, 2 / np.maximum(n_found[:, 0] + rows.positive[own], 1))
+        all_units = labelling.unit_counts[k]
+        kept = int(all_units[speech]) if speech >= 0 else 0
+        among = np.where(rows.members[own, 0] == speech, all_units.sum(), all_units.sum() - kept)
+        least = _lucky(units, hit_clips[own], among)
+        by_speaker = labelling.kinds[k].holds_for == "speakers"
+        beyond = counted if by_speaker else np.minimum(counted, np.maximum(tested, least))
+        figures["chance"][own] = null.mean(axis=1)
+        figures["p_value"][own] = np.where(as_good > 0, counted, beyond)
+
+
+def _lucky(units: Floats, hit: npt.NDArray[np.int64], n: npt.NDArray[np.int64]) -> Floats:
+    """How likely it is that `hit` given clips are all dealt a class of `units` clips among `n`; all `[t]`."""
+    chance = np.ones(len(units))
+    for j in range(int(min(hit.max(initial=0), 20))):
+        more = hit > j
+        chance[more] *= np.clip((units[more] - j) / np.maximum(n[more] - j, 1), 0, 1)
+    return chance
 
 
 def shift_p_value(observed: Floats, null: Floats, floor: Floats) -> Floats:
