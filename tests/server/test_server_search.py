@@ -210,3 +210,12 @@ def test_natures_filter_the_list(client: TestClient) -> None:
     rows = ok(client.get("/api/features?nature=phonetic&limit=500"))["rows"]
     assert {row["nature"] for row in rows} == {"phonetic"}
     assert "choose one of" in refused(client.get("/api/features?nature=loud"))
+
+
+def test_moments_of_the_same_clip_are_left_out_unless_asked_for(client: TestClient, workspace: Workspace) -> None:
+    steady = next(c for c in workspace.corpus("mini") if c.attributes.get("sound_class") == "tone" and c.duration_s > 2)
+    url = f"/api/clips/{steady.clip_id}/similar?atlas=sae-2&start_s=0.5&end_s=1.0&top=20"
+    own = [moment for moment in ok(client.get(f"{url}&elsewhere=false")) if moment["clip"]["id"] == steady.clip_id]
+    assert own
+    assert all(moment["end_s"] <= 0.5 or moment["start_s"] >= 1.0 for moment in own)
+    assert steady.clip_id not in {moment["clip"]["id"] for moment in ok(client.get(url))}

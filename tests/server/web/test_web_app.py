@@ -98,6 +98,7 @@ def test_a_recording_can_be_uploaded_and_tried_on_a_feature(open_page: OpenPage,
     page = open_page(f"/feature/{best}")
     page.locator("aside input[type=file]").set_input_files([file])
     expect(page).to_have_url(re.compile(r"\?test=upload-"))
+    page.locator(".test").scroll_into_view_if_needed()
     painted(page, ".test .lane")
 
 

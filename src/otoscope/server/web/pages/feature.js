@@ -69,10 +69,10 @@ function Shown({ info }) {
           <${Profile} counts=${info.profile} />
           ${info.acoustics.length > 0 && !book.concealed && html`<${Acoustics} rows=${info.acoustics} />`}</section>
         <${Notes} key=${featureAddress(row)} book=${book} row=${row} corpus=${info.corpus} moment=${example ? momentOf(example) : null} />
-        <${Relatives} info=${info} concealed=${book.concealed} />
         <section class="panel"><h2>Test on your sound</h2><${TestClip} row=${row} id=${params.get("test")} />
           <${AudioInput} onClip=${/** @param {ClipInfo} clip */ (clip) => setParams({ test: clip.id })} hint="Drop a recording: where does this feature fire?" />
             </section>
+        <${Relatives} info=${info} concealed=${book.concealed} />
       </aside>
       <${Examples} info=${info} tab=${tab} span_s=${span_s} active=${Number(params.get("x") ?? 0)} />
     </div>

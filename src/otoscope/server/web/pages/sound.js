@@ -8,6 +8,7 @@ import { transport } from "../lib/transport.js";
 import { AudioInput } from "../parts/audio-input.js";
 import { Problem } from "../parts/feature-bits.js";
 import { MomentCard } from "../parts/moments.js";
+import { NumberField } from "../parts/number-field.js";
 import { PlayButton } from "../parts/play-button.js";
 import { RegionLanes, ofAtlases, spanParams, useSettled } from "../parts/region.js";
 import { Strip } from "../parts/strip.js";
@@ -102,10 +103,10 @@ function Bounds({ clip, span, onChange }) {
   const [from, to] = span ?? [0, clip.duration_s];
   /** @param {number} start @param {number} end */
   const set = (start, end) => start < end && onChange([Math.max(0, start), Math.min(clip.duration_s, end)]);
-  return html`<span class="bounds">from <input type="number" min="0" max=${to.toFixed(2)} step=${STEP_S} value=${from.toFixed(2)} aria-label="Start of the stretch in seconds"
-      onChange=${/** @param {any} e */ (e) => set(Number(e.target.value), to)} />
-    to <input type="number" min=${from.toFixed(2)} max=${clip.duration_s.toFixed(2)} step=${STEP_S} value=${to.toFixed(2)} aria-label="End of the stretch in seconds"
-      onChange=${/** @param {any} e */ (e) => set(from, Number(e.target.value))} /> s</span>`;
+  return html`<span class="bounds">from <${NumberField} value=${from} digits=${2} step=${STEP_S} min=${0} max=${clip.duration_s} label="Start of the stretch in seconds"
+      onValue=${/** @param {number} typed */ (typed) => set(typed, to)} />
+    to <${NumberField} value=${to} digits=${2} step=${STEP_S} min=${0} max=${clip.duration_s} label="End of the stretch in seconds"
+      onValue=${/** @param {number} typed */ (typed) => set(from, typed)} /> s</span>`;
 }
 
 /** @param {{ clip: ClipInfo, atlas: string, span: [number, number] | null }} props */

@@ -8,6 +8,7 @@ import { transport } from "../lib/transport.js";
 import { Problem } from "./feature-bits.js";
 import { Icon } from "./icons.js";
 import { MomentList } from "./moments.js";
+import { NumberField } from "./number-field.js";
 import { PlayButton } from "./play-button.js";
 import { Strip, StripTable } from "./strip.js";
 
@@ -145,8 +146,8 @@ function InRange({ info: { row, histogram, opposite, opposite_histogram } }) {
   const set = (from, to) => from < to && setRange([from, to]);
   const lane = below && opposite !== null ? { index: opposite, top: -bottom } : { index: row.index, top };
   return html`<div class="bounds range-bounds">value from
-      <input type="number" step="any" min=${bottom} max=${top} value=${low} aria-label="Lowest value" onChange=${/** @param {any} e */ (e) => set(Number(e.target.value), high)} />
-      to <input type="number" step="any" min=${bottom} max=${top} value=${high} aria-label="Highest value" onChange=${/** @param {any} e */ (e) => set(low, Number(e.target.value))} />
+      <${NumberField} value=${low} label="Lowest value" onValue=${/** @param {number} typed */ (typed) => set(typed, high)} />
+      to <${NumberField} value=${high} label="Highest value" onValue=${/** @param {number} typed */ (typed) => set(low, typed)} />
       <label>order <select onChange=${/** @param {any} e */ (e) => setParams({ by: e.target.value })}>
         <option value="">strongest first</option><option value="time" selected=${params.get("by") === "time"}>in time</option></select></label>
       ${opposite_histogram && html`<label class="check"><input type="checkbox" checked=${both} onChange=${/** @param {any} e */ (e) => setParams({ both: e.target.checked })} /> both signs</label>`}
