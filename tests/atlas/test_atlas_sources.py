@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from otoscope.activations import harvest
-from otoscope.atlas import build_atlas
-from otoscope.audio import Corpus
+from otoscope.atlas import build_atlas, build_atlases
+from otoscope.atlas.build.measures import MEASURES, frame_measures
+from otoscope.audio import Clip, Corpus
 from otoscope.dictionaries import Neurons
+from otoscope.dictionaries.architectures.crosscoder import CrosscoderDictionary
 from otoscope.errors import InputError
-from otoscope.models import SpeechModel
+from otoscope.evaluation.acoustics import acoustics
+from otoscope.models import Clock, SpeechModel
 
 SITE = "encoder.1.mlp.post"
 
@@ -37,6 +41,62 @@ def test_a_store_that_lacks_what_is_asked_for_is_refused(pocket: SpeechModel, mi
         build_atlas(store, Neurons(SITE, 512), mini[:3], tmp_path / "a", progress=False)
     with pytest.raises(InputError, match=f"holds only {SITE}"):
         build_atlas(store, Neurons("encoder.2.mlp.post", 512), mini[:2], tmp_path / "a", progress=False)
+
+
+def crosscoder(*sites: str, widths: tuple[int, ...]) -> CrosscoderDictionary:
+    """A crosscoder with random weights."""
+    rng = torch.Generator().manual_seed(0)
+    encoder = torch.randn(64, sum(widths), generator=rng)
+    return CrosscoderDictionary(
+        encoder=encoder,
+        encoder_bias=torch.zeros(64),
+        decoder=encoder / encoder.norm(dim=1, keepdim=True),
+        decoder_bias=torch.zeros(sum(widths)),
+        site_scales=torch.ones(len(sites)),
+        widths=widths,
+        k=4,
+        site=sites[0],
+        sites=sites,
+    )
+
+
+def test_a_crosscoder_reads_its_sites_side_by_side_in_one_run(
+    pocket: SpeechModel, mini: Corpus, tmp_path: Path
+) -> None:
+    clips, sites = mini[::100], ("encoder.1.resid_post", "encoder.3.mlp.post")
+    both = crosscoder(*sites, widths=(128, 512))
+    to = [tmp_path / "both", tmp_path / "neurons"]
+    atlas, neurons = build_atlases(pocket, [both, Neurons(SITE, 512)], clips, to, n_shifts=2, progress=False)
+    run = pocket.run(clips[1], read=list(sites))
+    expected = both.encode(torch.cat([run[site] for site in sites], dim=1)).dense().numpy()
+    start, stop = atlas.clips.span(1)
+    code, found = atlas.codes[start:stop], np.zeros_like(expected)
+    found[code.frame_of_entry(), code.features] = code.values
+    np.testing.assert_allclose(found, np.maximum(expected, 0), atol=1e-4)
+    alone = build_atlas(pocket, Neurons(SITE, 512), clips, n_shifts=2, progress=False)
+    np.testing.assert_allclose(neurons.column("mean"), alone.column("mean"), rtol=1e-5)
+
+
+def test_a_crosscoder_of_other_widths_or_tokens_is_refused(pocket: SpeechModel, mini: Corpus, tmp_path: Path) -> None:
+    swapped = crosscoder("encoder.1.resid_post", "encoder.3.mlp.post", widths=(512, 128))
+    with pytest.raises(InputError, match=r"width 512 \+ 128, .* has 128 \+ 512 here"):
+        build_atlas(pocket, swapped, mini[:2], tmp_path / "a", progress=False)
+    tokens = crosscoder("encoder.1.resid_post", "decoder.1.resid_post", widths=(128, 128))
+    with pytest.raises(InputError, match="a row per token of text; an atlas is made of frames"):
+        build_atlas(pocket, tokens, mini[:2], tmp_path / "a", progress=False)
+
+
+def test_measures_in_float32_are_those_of_the_reference(mini: Corpus) -> None:
+    """Speech, sounds, digital silence and a click; within what float32 can say."""
+    silent, click = np.zeros(8000, np.float32), np.zeros(8000, np.float32)
+    click[4000] = 1
+    made = [Clip.from_samples(samples, 16000, clip_id=str(i)) for i, samples in enumerate((silent, click))]
+    for clip in [*mini[::59], *made]:
+        n = round(clip.duration_s * 50)
+        found = frame_measures(clip, Clock(), n)
+        reference = acoustics(clip.samples(), np.arange(n) * 0.02)
+        for column, name in enumerate(MEASURES):
+            np.testing.assert_allclose(found[:, column], getattr(reference, name), atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.shared

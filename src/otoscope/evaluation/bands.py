@@ -94,6 +94,8 @@ def _choose(  # type: ignore[no-untyped-def]
             skill[i, step] = found[0]
             classes[i, step] = np.int16(found[1])
             top = np.int64(found[2])
+            while hist[top].sum() == 0:  # a tie filled several bins at once; what `strongest` says of them is old
+                top += 1
             above = top - 1
             while above >= 0 and hist[above].sum() == 0:
                 above -= 1
