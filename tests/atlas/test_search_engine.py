@@ -133,9 +133,13 @@ def test_not_binds_before_and_before_or_and_values_say_how_well_a_frame_fits() -
         return [(m.clip_id, m.frame, m.value) for m in atlas.frames_where(query, sort="time").moments]
 
     assert answer("0 and 1") == [("clip-0", 1, 0.5), ("clip-1", 1, 1.0)]
+    assert answer("1 and 0") == answer("0 and 1")
     assert answer("0 or 1 and 2") == [("clip-0", 0, 1.0), ("clip-1", 1, 1.0)]
     assert answer("not 0 and 1") == [("clip-1", 0, 0.5)]
     assert answer("not 2") == [("clip-0", 0, 0.0)]
+    apart = write(Tiny([np.array([[1, 4]], np.float32), np.array([[2, 0]], np.float32)]))
+    assert [moment.value for moment in apart.frames_where("0 or 1", sort="time").moments] == [1.0, 1.0]
+    assert [moment.value for moment in apart.frames_where("0 and not 1", sort="time").moments] == [1.0]
 
 
 @pytest.mark.parametrize(
