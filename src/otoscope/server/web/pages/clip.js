@@ -98,7 +98,7 @@ function Shown({ clip, params }) {
         <span>${selection ? `selected ${clock(selection[0])} – ${clock(selection[1])}` : "click to play from there, drag to select"}</span>
         <button class="link" aria-expanded=${table} onClick=${() => setTable(!table)}>read as table</button></p>
       ${table && html`<${StripTable} clip=${clip} start_s=${view[0]} end_s=${view[1]} lane=${null} />`}
-      <${RegionLanes} clip=${clip} atlas=${atlas} overview=${overview} pinned=${pinned} view=${view} span=${selection} />
+      <${RegionLanes} key=${clip.id} clip=${clip} atlas=${atlas} overview=${overview} pinned=${pinned} view=${view} span=${selection} />
     </section>
     <section class="again">
       <${AudioInput} hint="Another recording" onClip=${/** @param {ClipInfo} made */ (made) => navigate(clipHref(made))} />

@@ -82,7 +82,8 @@ function Shown({ info }) {
 /** The histogram, by class where the atlas knows, and its brush. @param {{ info: FeatureInfo, concealed: boolean, range: [number, number] | null }} props */
 function Activations({ info: { row, histogram, opposite_histogram }, concealed, range }) {
   const url = `/api/atlases/${encodeURIComponent(row.atlas)}/features/${row.index}/stacks`;
-  const stacks = /** @type {Stack[] | null} */ (useJson(row.dead ? null : url).data);
+  const { data, loading } = useJson(row.dead ? null : url);
+  const stacks = /** @type {Stack[] | null} */ (loading ? null : data);
   return html`<${Histogram} histogram=${histogram} opposite=${opposite_histogram} stacks=${concealed ? [] : (stacks ?? [])}
     range=${range} onRange=${row.dead ? undefined : setRange} />`;
 }

@@ -26,7 +26,7 @@ export function Detects({ info: { labels, bands, unions, row } }) {
       <p class="legend quiet">F1 with 95 % interval; the red tick is chance (labels moved in time). Right: precision / recall.</p>`
         : html`<p class="quiet">${row.dead ? "It never fires." : "No sound it was scored for is detected better than by always firing."}</p>`
     }
-    ${bands.length > 1 && html`<${Bands} title="By value: one label in each range" bands=${bands} />`}
+    ${bands.length > 1 && html`<${Bands} title="By value" bands=${bands} />`}
     ${unions.length > 0 && html`<${Bands} title="Better together" bands=${unions} />`}
   </section>`;
 }

@@ -103,8 +103,8 @@ export function Examples({ info, tab, span_s, active }) {
     </div>
     <${Problem} error=${error} />
     ${loading && html`<p class="quiet" role="status">Looking…</p>`}
-    ${tab === "near_miss" && examples.length > 0 && html`<p class="quiet">What usually fires with it fires here, and it is silent: it may be more selective than its partners, or miss something.</p>`}
-    ${tab !== "range" && !loading && !error && examples.length === 0 && html`<p class="quiet">No examples of this kind.</p>`}
+    ${tab === "near_miss" && examples.length > 0 && html`<p class="quiet">Here it might fire, for what is said or for what fires around it, and it is silent: it is choosier than that, or misses something.</p>`}
+    ${tab !== "range" && !loading && !error && examples.length === 0 && html`<p class="quiet">${tab === "near_miss" ? "No near misses." : "No examples of this kind."}</p>`}
     ${tab === "range" && html`<${InRange} info=${info} />`}
     <div class="grid" ref=${grid} onPointerMove=${hover} onPointerLeave=${() => grid.current?.style.removeProperty("--hover")}>
       ${examples.map(
@@ -123,8 +123,8 @@ function useExamples(info, tab) {
   const lazy = !kept && tab !== "range";
   const url = `/api/atlases/${encodeURIComponent(info.row.atlas)}/features/${info.row.index}/examples?kind=${tab}`;
   const { data, error, loading } = useJson(lazy ? url : null);
-  const examples = /** @type {ExampleInfo[]} */ (kept ?? (lazy && data) ?? []);
-  return { examples: Array.isArray(examples) ? examples : [], error: lazy ? error : null, loading: lazy && loading };
+  const examples = /** @type {ExampleInfo[]} */ (kept ?? (lazy && !loading ? data : null) ?? []);
+  return { examples, error: lazy ? error : null, loading: lazy && loading && !error };
 }
 
 /** Frames whose value lies between two bounds. @param {{ info: FeatureInfo }} props */
