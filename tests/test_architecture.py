@@ -85,13 +85,15 @@ FROM_OTHERS = {
     "pydantic": "fastapi",
     "click": "typer",
     "datasets": "datasets",
+    "duckdb": "duckdb",
     "wandb": "wandb",
     "triton": "torch",
     "scipy": "scikit-learn",
     "sklearn": "scikit-learn",
     "yaml": "PyYAML",
 }
-"""Packages that come with a dependency (`triton` with torch's CUDA builds), or (`datasets`, `wandb`) with an extra."""
+"""Packages that come with a dependency (`triton` with torch's CUDA builds), or with an extra."""
+WITH_EXTRAS = {"datasets", "duckdb", "wandb"}
 
 
 def dependencies() -> set[str]:
@@ -109,7 +111,7 @@ def test_the_package_imports_only_what_an_installation_has() -> None:
                 foreign |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 foreign.add(node.module.split(".")[0])
-    assert {name for name in foreign - known if FROM_OTHERS.get(name) not in {*known, "datasets", "wandb"}} == set()
+    assert {name for name in foreign - known if FROM_OTHERS.get(name) not in known | WITH_EXTRAS} == set()
 
 
 def test_the_doctor_asks_for_no_more_than_that() -> None:
