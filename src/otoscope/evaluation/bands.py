@@ -20,6 +20,8 @@ MAX_MEMBERS = 4
 MIN_SKILL = 0.2
 """A class must be found this far of the way from always-on to perfect among the frames not yet set aside."""
 MIN_HITS = 10
+FEW = 0.01
+"""With more than this share of a feature's entries above a band, the band has an upper end."""
 MIN_GAIN = 0.02
 """What each further class must add to the F1 of a union."""
 EDGES = np.array([0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.27, 0.35, 0.45, 0.55, 0.7, 0.85, 1.0])
@@ -132,7 +134,26 @@ def _refined(start, stop, values, order, codes, around, aside, own, ceiling, pos
         f1 = 2.0 * hits / (last - r + 1 + positive)
         if before != values[kept[r]] and f1 > best:
             best, high = f1, (np.float64(values[kept[r]]) + before) / 2
-    return low, high
+    return low, high if high < np.inf else _ceiling(start, stop, values, order, codes, kept[:n], own)
+
+
+@numba.njit(cache=True, nogil=True)
+def _ceiling(start, stop, values, order, codes, kept, own):  # type: ignore[no-untyped-def]
+    """Where nothing lies above a band but what was set aside, and that is much, the band ends above its own frames."""
+    top = 0.0
+    for e in kept:
+        if codes[e] == own:
+            top = np.float64(values[e])
+            break
+    above, total, next_value = 0, 0, np.inf
+    for each in range(start, stop):
+        e = order[each]
+        if 0 <= codes[e] < SCORED:
+            total += 1
+            if values[e] > top:
+                above += 1
+                next_value = np.float64(values[e])
+    return (top + next_value) / 2 if above >= MIN_HITS and above > FEW * total else np.inf
 
 
 @numba.njit(cache=True, nogil=True)
