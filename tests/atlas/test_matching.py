@@ -155,6 +155,17 @@ def test_a_feature_that_two_resemble_is_the_best_of_both_but_mutual_with_one(tmp
     assert sorted(assigned.feature[assigned.partner >= 0].tolist()) == [0, 4, 7]
 
 
+def test_a_few_frames_together_are_no_match(tmp_path: Path) -> None:
+    clips = spoken(6)
+    for x in clips.values():
+        x[:, 9] = 0
+    clips["clip 2"][40:47, 9] = 1  # seven frames
+    a, b = written(tmp_path / "a", clips), written(tmp_path / "b", {name: x.copy() for name, x in clips.items()})
+    found = match_features(a, None, b, None)
+    assert (found.partner[9], found.mutual[9], found.score[9]) == (-1, False, 0)
+    assert found.partner[8] == 8
+
+
 def test_clocks_of_different_models_are_paired_by_time(tmp_path: Path) -> None:
     clips = spoken(3)
     a = written(tmp_path / "a", clips)

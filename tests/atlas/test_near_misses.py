@@ -14,13 +14,14 @@ DEAF = ("speech-03", "speech-09", "speech-21")
 
 @pytest.fixture(scope="module")
 def planted() -> World:
-    """Units 0 and 1 both fire for /m/, but in three clips unit 0 is silent."""
+    """Units 0 and 1 both fire for /m/, but in three clips unit 0 is silent, and unit 1 fires before all speech too."""
     world = plant()
     for clip in world.corpus:
         x = world.model.frames[clip.clip_id]
         x[:, NOISE] = 0.8 * x[:, M] + 0.01
         if clip.clip_id in DEAF:
             x[:, M] = 0
+            x[:4, NOISE] = 5
     return world
 
 

@@ -91,6 +91,20 @@ def test_a_sample_of_the_frames_finds_the_same_partner(tmp_path: Path, monkeypat
     assert sampled["cofiring_share"][3, 0] == pytest.approx(whole["cofiring_share"][3, 0], abs=0.15)
 
 
+def test_a_sample_is_of_the_whole_corpus_and_not_of_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = planted(np.random.default_rng(5))
+    early = np.arange(N_FRAMES) < N_FRAMES // 2
+    values[:, 1] = values[:, 0] * early
+    values[:, 2] = values[:, 0] * ~early
+    monkeypatch.setattr(cofiring, "MAX_SAMPLED", 60)
+    found, block = counter(values, tmp_path)
+    rows = found.of(block)
+    assert set(rows["cofiring"][0, :2].tolist()) == {1, 2}
+    assert rows["cofiring_share"][0, :2] == pytest.approx(0.5, abs=0.15)
+
+
 def test_blocks_and_batches_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, block = counter(planted(np.random.default_rng(3)), tmp_path, correlate=True)
     whole = found.of(block)
