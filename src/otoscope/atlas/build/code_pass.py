@@ -197,33 +197,30 @@ def plain_code(code: SparseCode) -> tuple[npt.NDArray[np.float32], npt.NDArray[A
 
 @numba.njit(cache=True, nogil=True)
 def _compact(values, indices, floors):  # type: ignore[no-untyped-def]
+    """Entries above the floors (one for all, or one for each feature), features ascending within every frame."""
     n_frames, k = values.shape
     same = len(floors) == 1
     indptr = np.zeros(n_frames + 1, dtype=np.int64)
+    features = np.empty(n_frames * k, dtype=np.uint32)
+    kept = np.empty(n_frames * k, dtype=np.float32)
+    keys = np.empty(k, dtype=np.uint64)
+    n = 0
     for t in range(n_frames):
-        n = 0
+        first, ascending = n, True
         for j in range(k):
-            n += values[t, j] > (floors[0] if same else floors[indices[t, j]])
-        indptr[t + 1] = indptr[t] + n
-    features = np.empty(indptr[n_frames], dtype=np.uint32)
-    kept = np.empty(indptr[n_frames], dtype=np.float32)
-    row_features = np.empty(k, dtype=np.int64)
-    row_values = np.empty(k, dtype=np.float32)
-    for t in range(n_frames):
-        n, at, ascending = 0, indptr[t], True
-        for j in range(k):
-            if values[t, j] > (floors[0] if same else floors[indices[t, j]]):
-                row_features[n] = indices[t, j]
-                row_values[n] = values[t, j]
-                ascending &= n == 0 or row_features[n - 1] < row_features[n]
+            i = indices[t, j]
+            if values[t, j] > floors[0 if same else i]:
+                features[n], kept[n] = i, values[t, j]
+                ascending &= n == first or features[n - 1] < features[n]
                 n += 1
-        if ascending:
-            for j in range(n):
-                features[at + j] = row_features[j]
-                kept[at + j] = row_values[j]
-        else:
-            order = np.argsort(row_features[:n])
-            for j in range(n):
-                features[at + j] = row_features[order[j]]
-                kept[at + j] = row_values[order[j]]
-    return indptr, features, kept
+        if not ascending:
+            own = keys[: n - first]
+            bits = kept[first:n].view(np.uint32)
+            for j in range(n - first):
+                own[j] = (np.uint64(features[first + j]) << np.uint64(32)) | np.uint64(bits[j])
+            own.sort()
+            for j in range(n - first):
+                features[first + j] = np.uint32(own[j] >> np.uint64(32))
+                bits[j] = np.uint32(own[j] & np.uint64(0xFFFFFFFF))
+        indptr[t + 1] = n
+    return indptr, features[:n].copy(), kept[:n].copy()

@@ -1,6 +1,7 @@
 """What is counted of every feature of a dense dictionary, so that nothing is lost by keeping only its strong frames.
 
-All sums are of whole numbers: they come out the same in whatever order clips are counted, on however many machines.
+A clip's counts depend on the clip alone, and all sums over clips are of whole numbers: they come out the same in
+whatever order clips are counted, on however many machines.
 """
 
 from __future__ import annotations
@@ -93,23 +94,21 @@ def bin_edges(floors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 @numba.njit(cache=True, nogil=True)
 def _count(values, bits, indices, floors, floor_bits, active, clips, sums, highest, below):  # type: ignore[no-untyped-def]
     n_frames, k = values.shape
-    last_bin = below.shape[1] - 1
-    seen = np.zeros(len(active), dtype=np.uint8)
+    n, last_bin = below.shape[0], below.shape[1] - 1
+    counts, total = np.zeros(n, dtype=np.int32), np.zeros(n)
     for t in range(n_frames):
         for j in range(k):
             value = values[t, j]
-            if not value > 0:
-                continue
-            i = indices[t, j]
-            active[i] += 1
-            seen[i] = 1
-            scaled = np.float64(value) * COARSE
-            whole = np.int64(scaled)
-            sums[i, 0] += whole
-            sums[i, 1] += np.int64((scaled - whole) * (FINE / COARSE))
-            if value > highest[i]:
-                highest[i] = value
-            if value <= floors[i]:
-                below[i, min((floor_bits[i] - bits[t, j]) >> _STEP_BITS, last_bin)] += 1
-    for i in range(len(active)):
-        clips[i] += seen[i]
+            if value > 0:
+                i = indices[t, j]
+                counts[i] += 1
+                total[i] += value
+                highest[i] = max(highest[i], value)
+                if value <= floors[i]:
+                    below[i, min((floor_bits[i] - bits[t, j]) >> _STEP_BITS, last_bin)] += 1
+    for i in range(n):
+        active[i] += counts[i]
+        clips[i] += counts[i] > 0
+        whole = np.floor(total[i] * COARSE)
+        sums[i, 0] += np.int64(whole)
+        sums[i, 1] += np.int64((total[i] * COARSE - whole) * (FINE / COARSE))
