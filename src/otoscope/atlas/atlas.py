@@ -102,7 +102,8 @@ class Atlas:
         complete. label, label_kind: the class it detects, chosen on one half of the voices, absent where that may be
         chance (q_value > 0.05); f1 (f1_low, f1_high: 95 %), precision, recall, ap, auroc, chance (mean F1 with
         moved labels), p_value, q_value: that class on the other half, for detecting with value > threshold. purity,
-        purity_label: see `otoscope.evaluation.selectivity.purity`.
+        purity_label: see `otoscope.evaluation.selectivity.purity`. nature: what it is by nature, see
+        `otoscope.atlas.labels.natures`. n_labels: labels that hold, each in its band of values (`FeatureEntry.bands`).
         """
         import pandas as pd
 

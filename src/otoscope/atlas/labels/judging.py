@@ -21,7 +21,7 @@ from otoscope.evaluation.traits import PHONE_KINDS, POSITION_KINDS, SPEAKER_KIND
 AS_GOOD = 0.02
 """Of labels that find their class nearly as well (skill), the one of the finest kind is said."""
 MIN_LEAD = 0.05
-"""A label's F1 lies, with its interval, this far of the way from chance (or always saying so) to perfect at least."""
+"""A label's F1 lies, with its interval, this far of the way from chance to perfect, and above always saying so."""
 MIN_EXPLAINED = 0.25
 """A feature is acoustic if what is heard explains this share of its variance, and more than its label does."""
 
@@ -100,8 +100,8 @@ def _ranked(rows: Rows, always: npt.NDArray[np.float64]) -> Rows:
     rows = {**{name: values[kept] for name, values in rows.items()}, "class_rank": class_rank[kept]}
     rank = rank[kept]
     rows["q_value"] = family_q_values(rows["p_value"], rows["feature"])
-    floor = np.maximum(rows["chance"], always[rows["class"]])
-    better = rows["f1_low"] > floor + MIN_LEAD * (1 - floor)
+    lead = rows["chance"] + MIN_LEAD * (1 - rows["chance"])
+    better = rows["f1_low"] > np.maximum(lead, always[rows["class"]])
     rows["passes"] = (rows["q_value"] <= RATE) & better
     order = _label_first(rows)
     rows = {name: values[order] for name, values in rows.items()}
