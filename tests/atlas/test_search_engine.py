@@ -216,6 +216,18 @@ def test_a_region_ranks_its_features_by_the_evidence_that_they_fire_more_there(
     assert [(row.feature, row.score) for row in again] == [(row.feature, row.score) for row in region.features(top=10)]
 
 
+def test_a_lone_feature_is_judged_among_all_of_the_dictionary() -> None:
+    values = np.zeros((200, 20), np.float32)
+    values[[20, 24, 28, 33, 150], 3] = 1.0
+    atlas = write(Tiny([values]))
+    (row,) = atlas.region("clip-0", 20 * 0.02, 36 * 0.02).features()
+    assert row.score > 3
+    assert row.q_value == pytest.approx(20 * math.exp(-row.score))
+    values[20:24, 3] = 1.0  # more frames, but in one run: hardly more evidence than one frame
+    (longer,) = write(Tiny([values])).region("clip-0", 20 * 0.02, 24 * 0.02).features()
+    assert longer.score < 3
+
+
 def vector(world: Tiny, values: np.ndarray) -> np.ndarray:
     """What a stretch of frames is compared by, from its definition."""
     expected, top = world.values.mean(axis=0, dtype=np.float64), world.values.max(axis=0)
