@@ -51,7 +51,7 @@ async function find(site, rows, query, progress) {
   const sort = query.sort || "f1";
   const sign = (query.order || (sort === "feature" || sort === "label" ? "asc" : "desc")) === "asc" ? 1 : -1;
   const classes = classesByNumber(site);
-  const fits = /** @param {Row} row */ (row) =>
+  const fits = /** @param {{ label: number, f1: number, density: number }} row */ (row) =>
     (!query.kind || classes.get(row.label)?.kind === query.kind) &&
     (!query.min_f1 || row.f1 >= Number(query.min_f1)) &&
     (!query.max_density || row.density <= Number(query.max_density));
@@ -70,12 +70,11 @@ async function find(site, rows, query, progress) {
   if (plain) return { total: site.n_features, rows: (first, last) => rows.at(range(first, Math.min(last, site.n_features))) };
   const columns = await rows.columns(progress);
   const wanted = query.q ? Number(query.q) : -1;
-  const row = /** @param {number} i */ (i) =>
-    /** @type {Row} */ (Object.fromEntries(site.columns.map(([column]) => [column, columns[column][i]])));
+  const { label, f1, density } = columns;
   const units = site.n_units;
   const places = range(0, site.n_features).filter((i) => {
     const feature = columns.feature[i];
-    return (wanted < 0 || feature === wanted || (units !== null && feature % units === wanted)) && fits(row(i));
+    return (wanted < 0 || feature === wanted || (units !== null && feature % units === wanted)) && fits({ label: label[i], f1: f1[i], density: density[i] });
   });
   if (sort === "label") {
     const ranks = new Map([...site.classes].sort((a, b) => a.label.localeCompare(b.label)).map(({ number }, i) => [number, i]));
