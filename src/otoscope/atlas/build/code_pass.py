@@ -199,28 +199,44 @@ def plain_code(code: SparseCode) -> tuple[npt.NDArray[np.float32], npt.NDArray[A
 def _compact(values, indices, floors):  # type: ignore[no-untyped-def]
     """Entries above the floors (one for all, or one for each feature), features ascending within every frame."""
     n_frames, k = values.shape
-    same = len(floors) == 1
+    same, middle = len(floors) == 1, len(floors) // 2
     indptr = np.zeros(n_frames + 1, dtype=np.int64)
-    features = np.empty(n_frames * k, dtype=np.uint32)
-    kept = np.empty(n_frames * k, dtype=np.float32)
-    keys = np.empty(k, dtype=np.uint64)
+    features = np.empty(n_frames * k + 1, dtype=np.uint32)
+    kept = np.empty(n_frames * k + 1, dtype=np.float32)
+    late, late_values = np.empty(k, dtype=np.uint32), np.empty(k, dtype=np.float32)
     n = 0
     for t in range(n_frames):
-        first, ascending = n, True
-        for j in range(k):
+        first = n
+        for j in range(k):  # written in any case and overwritten if not kept: no branch to predict
             i = indices[t, j]
-            if values[t, j] > floors[0 if same else i]:
-                features[n], kept[n] = i, values[t, j]
-                ascending &= n == first or features[n - 1] < features[n]
-                n += 1
-        if not ascending:
-            own = keys[: n - first]
-            bits = kept[first:n].view(np.uint32)
-            for j in range(n - first):
-                own[j] = (np.uint64(features[first + j]) << np.uint64(32)) | np.uint64(bits[j])
-            own.sort()
-            for j in range(n - first):
-                features[first + j] = np.uint32(own[j] >> np.uint64(32))
-                bits[j] = np.uint32(own[j] & np.uint64(0xFFFFFFFF))
+            features[n], kept[n] = i, values[t, j]
+            n += values[t, j] > floors[0 if same else i]
+        if not same:  # both signs of neurons: each half of the features is in order
+            at, n_late = first, 0
+            for e in range(first, n):
+                i, value = features[e], kept[e]
+                features[at], kept[at], late[n_late], late_values[n_late] = i, value, i, value
+                at += i < middle
+                n_late += i >= middle
+            features[at:n], kept[at:n] = late[:n_late], late_values[:n_late]
+        _sort(features[first:n], kept[first:n])
         indptr[t + 1] = n
     return indptr, features[:n].copy(), kept[:n].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort(features, values):  # type: ignore[no-untyped-def]
+    """Order entries by feature, in place."""
+    ascending = True
+    for e in range(1, len(features)):
+        ascending &= features[e - 1] < features[e]
+    if ascending:
+        return
+    bits = values.view(np.uint32)
+    keys = np.empty(len(features), dtype=np.uint64)
+    for e in range(len(features)):
+        keys[e] = (np.uint64(features[e]) << np.uint64(32)) | np.uint64(bits[e])
+    keys.sort()
+    for e in range(len(features)):
+        features[e] = np.uint32(keys[e] >> np.uint64(32))
+        bits[e] = np.uint32(keys[e] & np.uint64(0xFFFFFFFF))
