@@ -62,8 +62,10 @@ def joined_corpus(n_clips: int) -> Any:
             at += len(sounds[-1]) / 16000
         samples = np.concatenate(sounds)[: 30 * 16000]
         kept = {name: tuple(each for each in tier if each.end_s <= 30) for name, tier in tiers.items()}
-        known = {"clip_id": f"joined-{len(clips):04d}", "speaker": f"voice-{len(clips) % 8}", "tiers": kept}
-        clips.append(Clip.from_samples(samples, 16000, **known))
+        number = len(clips)
+        clips.append(
+            Clip.from_samples(samples, 16000, clip_id=f"joined-{number:04d}", speaker=f"voice-{number % 8}", tiers=kept)
+        )
     return Corpus("joined", clips)
 
 
@@ -255,7 +257,8 @@ def table(found: dict[str, dict[str, float]], held: dict[tuple[str, int], dict[s
     steps, everything = found["ours"], found["ours"]["all"]
     lines = [
         f"One thread of {processor()}; {n_clips} clips of 30 s; whisper-tiny's size, random weights; "
-        f"TopK n = {N_FEATURES:,}, k = {K} on `{SITE}` and the neurons of `{NEURON_SITE}` in one pass. CPU time; a process each.",
+        f"TopK n = {N_FEATURES:,}, k = {K} on `{SITE}` and the neurons of `{NEURON_SITE}` in one pass. "
+        "CPU time; a process each.",
         "",
         "| step | CPU s | share |",
         "|---|---|---|",

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "speech_dictionaries.py",
     "shared_features.py",
     "edit_effect.py",
+    "atlas_build.py",
     "notes_import.py",
 )
 
