@@ -51,9 +51,11 @@ def joined_corpus(n_clips: int) -> Any:
     import otoscope as oto
     from otoscope.audio import Clip, Corpus, Interval
 
-    source, clips = iter(list(oto.corpus("mini")) * 99), []
+    clips: list[Clip] = []
+    source = iter(list(oto.corpus("mini")) * 99)
     while len(clips) < n_clips:
-        sounds, tiers, at = [], defaultdict(list), 0.0
+        tiers: dict[str, list[Interval]] = defaultdict(list)
+        sounds, at = [], 0.0
         while at < 27:
             piece = next(source)
             sounds.append(piece.decode())
