@@ -79,7 +79,7 @@ def parted(corpus: Corpus, seed: int = 0) -> tuple[Corpus, Corpus]:
 
 
 def shuffled(corpus: Corpus, seed: int) -> Corpus:
-    """Return the corpus with the tiers of each spoken clip rotated by a second or more, and sounds' labels dealt anew."""
+    """Return the corpus with the tiers of spoken clips rotated by a second or more, and sounds' labels dealt anew."""
     rng = np.random.default_rng(seed)
     sounds = [clip for clip in corpus if not clip.tier("phones")]
     dealt = iter([sounds[i] for i in rng.permutation(len(sounds))])
@@ -104,8 +104,10 @@ def _rotated(tier: tuple[Interval, ...], end: float, move: float) -> tuple[Inter
 
 
 def labelled_share(atlas: Atlas) -> float:
-    """Share of features active at all that carry a label that shuffling made false: not who speaks, nor a pause, since a
-    clip still begins with one."""
+    """Share of features active at all with a label that shuffling made false.
+
+    Not who speaks, nor a pause, since a clip still begins with one.
+    """
     table = atlas.features
     own = table["label"].notna() & ~table["label_kind"].isin((*SPEAKER_KINDS, "pause"))
     return float(own.sum() / max((table["n_active"] > 0).sum(), 1))
@@ -241,7 +243,7 @@ def polysemy(
 
 
 def dictionaries(store: ActivationStore, corpus: Corpus, seeds: int, steps: int) -> list[Dictionary]:
-    """Return the neurons of the first site and a TopK dictionary of the second per seed, trained on the atlas's clips."""
+    """Return the neurons of the first site, and a TopK dictionary of the second for each seed."""
     clips = [clip.clip_id for clip in corpus]
     spec = oto.TopK(n_features=1024, k=16)
     trained = [
@@ -276,18 +278,19 @@ def main() -> None:
                 labelled_share(build_atlas(store, dictionary, shuffled(first, s), progress=False)) for s in range(seeds)
             ]
             name = "neurons" if number == 0 else f"TopK, seed {number - 1}"
-            lines.append(
-                f"| {name} | {found.alive} | {found.labelled} | {found.right}/{found.decidable} = {found.precision:.3f} | "
-                f"{found.argmax / max(found.decidable, 1):.3f} | {(found.argmax + found.twins) / max(found.decidable, 1):.3f} | "
-                f"{', '.join(f'{share:.4f}' for share in chance)} |"
-            )
+            n = max(found.decidable, 1)
+            shares = [found.precision, found.argmax / n, (found.argmax + found.twins) / n]
+            figures = [f"{found.right}/{found.decidable} = {shares[0]:.3f}", f"{shares[1]:.3f}", f"{shares[2]:.3f}"]
+            by_chance = ", ".join(f"{share:.4f}" for share in chance)
+            lines.append(f"| {' | '.join([name, str(found.alive), str(found.labelled), *figures, by_chance])} |")
             notes.append(f"{name}: {found.natures}; atlas in {seconds:.1f} s")
             if number == 1:
                 mixed = polysemy(atlas, dictionary, store, first, model)
-                notes.append(
-                    f"two features added: both labels in {mixed.both} of {mixed.units}, upper band end found in "
-                    f"{mixed.bands_apart} of {(mixed.units + 1) // 2}; alone: a second label in {mixed.single_with_second} of {mixed.single}"
-                )
+                notes += [
+                    f"two features added: both labels in {mixed.both} of {mixed.units}",
+                    f"the weaker one's band ends above in {mixed.bands_apart} of {(mixed.units + 1) // 2}",
+                    f"one feature alone: a second label in {mixed.single_with_second} of {mixed.single}",
+                ]
                 notes += [f"    {each}" for each in mixed.details]
     text = "\n".join([*lines, "", *notes])
     print(text)

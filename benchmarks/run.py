@@ -22,6 +22,7 @@ BENCHMARKS = (
     "edit_effect.py",
     "atlas_build.py",
     "notes_import.py",
+    "atlas_labels.py",
 )
 
 
