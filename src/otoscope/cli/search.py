@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from otoscope.cli.options import DictionaryOption, JsonOption, WorkspaceOption, open_workspace
@@ -103,7 +103,7 @@ def _features(
         asked = repr(label) if label is not None else nature or kind
         raise InputError(f"No feature matches {asked} with F1 ≥ {min_f1:g}; lower --min-f1 or ask for less.")
     ascending = sort is not None and sort.startswith("-")
-    rows.sort(key=lambda row: (np.isnan(row["key"]), row["key"] if ascending else -row["key"]))
+    rows.sort(key=lambda row: (math.isnan(row["key"]), row["key"] if ascending else -row["key"]))
     rows = [{name: value for name, value in row.items() if name != "key"} for row in rows[:limit]]
     for row in rows:
         name, index = row["feature"].rsplit(":", 1)
