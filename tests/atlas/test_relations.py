@@ -33,6 +33,7 @@ def planted(rng: np.random.Generator) -> np.ndarray:
 
 def counter(values: np.ndarray, folder: Path, *, correlate: bool = False) -> tuple[CofiringCounter, Block]:
     """The counter of codes cut into parts, and all their entries by feature."""
+    folder.mkdir(exist_ok=True)
     parts = []
     for number, (start, stop) in enumerate(itertools.pairwise(CUTS)):
         frames, features = np.nonzero(values[start:stop])
@@ -51,6 +52,14 @@ def counter(values: np.ndarray, folder: Path, *, correlate: bool = False) -> tup
     return CofiringCounter(parts, active, len(values), correlate=correlate), block
 
 
+@pytest.fixture(params=["own frames", "common sample"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of counting: the frames of each feature, and one sample of frames for all."""
+    monkeypatch.setattr(cofiring, "FULL", {"own frames": 2.0, "common sample": 0.0}[request.param])
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
 def test_partners_are_those_of_counting_every_frame(tmp_path: Path) -> None:
     values = planted(np.random.default_rng(0))
     found, block = counter(values, tmp_path)
@@ -71,6 +80,7 @@ def test_partners_are_those_of_counting_every_frame(tmp_path: Path) -> None:
     assert rows["cofiring_share"][3, 0] == pytest.approx(0.8, abs=0.1)
 
 
+@pytest.mark.usefixtures("way")
 def test_frames_that_were_shuffled_give_no_partners(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     values = planted(rng)
@@ -81,6 +91,7 @@ def test_frames_that_were_shuffled_give_no_partners(tmp_path: Path) -> None:
 
 
 def test_a_sample_of_the_frames_finds_the_same_partner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cofiring, "FULL", 2.0)
     values = planted(np.random.default_rng(2))
     found, block = counter(values, tmp_path)
     whole = found.of(block)
@@ -99,12 +110,14 @@ def test_a_sample_is_of_the_whole_corpus_and_not_of_its_beginning(
     values[:, 1] = values[:, 0] * early
     values[:, 2] = values[:, 0] * ~early
     monkeypatch.setattr(cofiring, "MAX_SAMPLED", 60)
+    monkeypatch.setattr(cofiring, "FULL", 2.0)
     found, block = counter(values, tmp_path)
     rows = found.of(block)
     assert set(rows["cofiring"][0, :2].tolist()) == {1, 2}
     assert rows["cofiring_share"][0, :2] == pytest.approx(0.5, abs=0.15)
 
 
+@pytest.mark.usefixtures("way")
 def test_blocks_and_batches_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, block = counter(planted(np.random.default_rng(3)), tmp_path, correlate=True)
     whole = found.of(block)
@@ -115,6 +128,7 @@ def test_blocks_and_batches_do_not_change_the_result(tmp_path: Path, monkeypatch
         assert np.array_equal(column, whole[name][10:25], equal_nan=True), name
 
 
+@pytest.mark.usefixtures("way")
 def test_values_correlate_as_numpy_says(tmp_path: Path) -> None:
     values = planted(np.random.default_rng(4))
     found, block = counter(values, tmp_path, correlate=True)
@@ -128,6 +142,29 @@ def test_values_correlate_as_numpy_says(tmp_path: Path) -> None:
         assert rows["neighbours"][f].tolist() == best.tolist()
         assert rows["neighbour_cosines"][f] == pytest.approx(expected[best], abs=1e-3)
     assert (rows["neighbours"][30] == -1).all()
+
+
+def test_a_common_sample_finds_what_all_frames_show_and_leaves_rare_features_to_their_own_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(6)
+    values = np.where(rng.random((N_FRAMES, N_FEATURES)) < 0.5, rng.uniform(0.5, 2, (N_FRAMES, N_FEATURES)), 0)
+    values[:, 7] = np.where(rng.random(N_FRAMES) < 0.8, values[:, 3], 0)
+    values[:, 9] = np.where(np.arange(N_FRAMES) % 150 == 7, 1, 0)
+    values[:, 8] = values[:, 9]  # no frame of these two is in the sample
+    monkeypatch.setattr(cofiring, "FULL", 2.0)
+    whole, block = counter(values.astype(np.float32), tmp_path / "all", correlate=True)
+    monkeypatch.setattr(cofiring, "FULL", 0.0)
+    monkeypatch.setattr(cofiring, "SAMPLED", 1000)
+    sampled, _ = counter(values.astype(np.float32), tmp_path / "sampled", correlate=True)
+    expected, rows = whole.of(block), sampled.of(block)
+    for feature, partner in ((3, 7), (7, 3), (8, 9), (9, 8)):
+        for name in ("cofiring", "neighbours"):
+            assert rows[name][feature, 0] == expected[name][feature, 0] == partner, (name, feature)
+        assert rows["cofiring_share"][feature, 0] == pytest.approx(expected["cofiring_share"][feature, 0], abs=0.05)
+        assert rows["neighbour_cosines"][feature, 0] == pytest.approx(
+            expected["neighbour_cosines"][feature, 0], abs=0.05
+        )
 
 
 def test_neighbours_are_the_nearest_directions() -> None:

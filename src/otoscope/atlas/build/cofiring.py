@@ -8,20 +8,18 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.atlas.build.common_sample import MIN_DEVIATIONS, MIN_TOGETHER, N_PARTNERS, SAMPLED, CommonSample, insert
 from otoscope.atlas.build.statistics import Columns
 from otoscope.evaluation.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 
-N_PARTNERS = 10
 MAX_SAMPLED = 4096
 """Frames of a feature that are looked at: all, or as many evenly spaced ones."""
-MAX_GATHERED = 1 << 20
+MAX_GATHERED = 1 << 18
 """Entries of these frames per feature; where frames are full, fewer of them are looked at."""
-MIN_TOGETHER = 8
-"""Frames in which two features must be seen together…"""
-MIN_DEVIATIONS = 3.0
-"""…and by how many standard deviations (√count, Poisson) that must exceed what independence gives."""
 BATCH_ENTRIES = 1 << 22
+FULL = 1 / 32
+"""Where frames hold at least this share of all features, all features are counted in one sample of frames."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,7 +42,12 @@ class CofiringCounter:
         self._n_frames = n_frames
         self._per_frame = max(1.0, float(active.sum()) / max(1, n_frames))
         self._correlate = correlate
-        self._sums, self._squares = self._moments() if correlate else (np.zeros(1), np.zeros(1))
+        self._sums, self._squares = self._moments()
+        self._sample: CommonSample | None = None
+        if n_frames and self._per_frame >= FULL * len(active):
+            n = min(SAMPLED, n_frames)
+            frames = (np.arange(n) * n_frames // n).astype(np.uint32)
+            self._sample = CommonSample(*self._gathered(frames), active, n_frames, correlate=correlate)
 
     def of(self, block: Block) -> Columns:
         """Return the partners of a block's features, most surprising first.
@@ -54,6 +57,18 @@ class CofiringCounter:
         frames in which the partner is active too. With `correlate`, also `neighbours` and `neighbour_cosines`: the
         features whose values correlate most with it over all frames (Pearson; frames without an entry count as 0).
         """
+        if self._sample is None:
+            return self._of_own_frames(block)
+        here = slice(block.first, block.first + len(block))
+        found = {name: column[here].copy() for name, column in self._sample.columns.items()}
+        for i in np.flatnonzero(~self._sample.enough[here]).tolist():
+            lo, hi = block.indptr[i : i + 2]
+            alone = Block(block.first + i, np.array([0, hi - lo]), block.frames[lo:hi], block.values[lo:hi])
+            for name, column in self._of_own_frames(alone).items():
+                found[name][i] = column[0]
+        return found
+
+    def _of_own_frames(self, block: Block) -> Columns:
         shape = (len(block), N_PARTNERS)
         found: Columns = {
             "cofiring": np.full(shape, -1, dtype=np.int32),
@@ -121,10 +136,10 @@ class CofiringCounter:
     def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Sums of the values and of their squares, `[n]` each."""
         sums, squares = np.zeros(len(self._active)), np.zeros(len(self._active))
-        for _, _, file in self._parts:
-            features, values = file.read("features"), file.read("values").astype(np.float64)
-            sums += np.bincount(features, values, minlength=len(sums))
-            squares += np.bincount(features, values * values, minlength=len(sums))
+        if self._correlate:
+            for _, _, file in self._parts:
+                _add_moments(file.read("features"), file.read("values"), sums, squares)
+                file.release()
         return sums, squares
 
 
@@ -149,18 +164,11 @@ def _fill(own, at, indptr, source, bounds, target):  # type: ignore[no-untyped-d
 
 
 @numba.njit(cache=True, nogil=True)
-def _insert(features, scores, feature, score):  # type: ignore[no-untyped-def]
-    """Keep the best, highest first, ties by feature."""
-    last = len(features) - 1
-    if features[last] >= 0 and (score < scores[last] or (score == scores[last] and feature > features[last])):
-        return
-    at = last
-    while at > 0 and (
-        features[at - 1] < 0 or score > scores[at - 1] or (score == scores[at - 1] and feature < features[at - 1])
-    ):
-        features[at], scores[at] = features[at - 1], scores[at - 1]
-        at -= 1
-    features[at], scores[at] = feature, score
+def _add_moments(features, values, sums, squares):  # type: ignore[no-untyped-def]
+    for entry in range(len(features)):
+        value = np.float64(values[entry])
+        sums[features[entry]] += value
+        squares[features[entry]] += value * value
 
 
 @numba.njit(cache=True, nogil=True)
@@ -187,7 +195,7 @@ def _partners(first, bounds, indptr, features, active, n_frames, min_together, m
             if g == first + i or count < min_together or count - min_deviations * np.sqrt(count) <= expected:
                 continue
             joint = count / sampled * active[first + i] / n_frames
-            _insert(found[i], scores[i], g, np.log(count / expected) / -np.log(joint) if joint < 1 else 0.0)
+            insert(found[i], scores[i], g, np.log(count / expected) / -np.log(joint) if joint < 1 else 0.0)
         for j in range(N_PARTNERS):
             if found[i, j] >= 0:
                 shares[i, j] = together[found[i, j]] / sampled
@@ -219,5 +227,5 @@ def _correlates(first, bounds, own_values, indptr, features, values, active, sum
             products[g] = 0.0
             both = spread[f] * spread[g]
             if g != f and both > 0:
-                _insert(found[i], scores[i], g, max(-1.0, min(1.0, (product - mean[f] * mean[g]) / both)))
+                insert(found[i], scores[i], g, max(-1.0, min(1.0, (product - mean[f] * mean[g]) / both)))
     return found, scores
