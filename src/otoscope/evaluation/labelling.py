@@ -20,7 +20,9 @@ from otoscope.evaluation.label_sets import SPEECH, LabelSet
 FIT, SCORE = 0, 1
 """The halves: thresholds and pairs are chosen on the first and everything reported is measured on the second."""
 N_SHIFTS = 32
-"""Times the labels are moved for the null."""
+"""Times the labels are moved for the null, at most: moves in many rings tell as much as many moves in few."""
+MIN_SHIFTS, N_MOVED = 4, 2048
+"""Rings are moved at least so often, and all of them together no more often than is needed for so many moves."""
 MIN_SHIFT = 25
 """Labels rotate by at least this many frames (0.5 s), either way; less in rings shorter than four times as long."""
 MIN_RING = 150
@@ -89,9 +91,11 @@ class Labelling:
         half: `[k, b]` which half a clip is in.
         n_positive: per kind `[2, c + 1]` frames of each class in either half.
         whole: `[k]` whether labels hold for whole clips, so that they are dealt and not rotated.
-        dealt: per kind two tables `[b, m]` of the classes that clips are dealt, m times (empty unless `whole`), and
-            `dealt_positive` `[c + 1, m]` frames of each class then. In the first, all clips change places; in the
-            second, clips of speech keep theirs, or whatever fires on any sound would pass for a detector of one.
+        n_moves: `[k]` how many of the moves of the parts are used.
+        dealt: per kind two tables `[b, m]`: numbers of the deals, sorted by the class that they give a clip (empty
+            unless `whole`); `dealt_bounds` `[b, c + 2]` where each class begins in them, and `dealt_positive`
+            `[c + 1, m]` frames of each class then. In the first, all clips change places; in the second, clips of
+            speech keep theirs, or whatever fires on any sound would pass for a detector of one.
         unit_counts: per kind `[c + 1]` how many units (clips or speakers) of the scored half are of each class.
         cluster: `[b]` cluster of each clip; `cluster_positive` per kind `[g, c + 1]` its frames of each class.
         near: for kinds in `BANDED`, `[2, c + 1, c + 1]`: frames of the second class near the first.
@@ -105,7 +109,9 @@ class Labelling:
     n_positive: tuple[Ints, ...]
     whole: npt.NDArray[np.bool_]
     usable: npt.NDArray[np.bool_]
+    n_moves: Ints
     dealt: tuple[tuple[npt.NDArray[np.int16], ...], tuple[npt.NDArray[np.int16], ...]]
+    dealt_bounds: tuple[tuple[npt.NDArray[np.int16], ...], tuple[npt.NDArray[np.int16], ...]]
     dealt_positive: tuple[tuple[Ints, ...], tuple[Ints, ...]]
     unit_counts: tuple[Ints, ...]
     cluster: npt.NDArray[np.int32]
@@ -149,7 +155,7 @@ class LabelCollector:
         self.cluster = (np.arange(n_clips) * n_clusters // max(n_clips, 1)).astype(np.int32)
         self.n_positive = tuple(np.zeros((2, size), dtype=np.int64) for size in sizes)
         self.cluster_positive = tuple(np.zeros((n_clusters, size), dtype=np.int64) for size in sizes)
-        self.n_dropped = np.zeros(n_kinds, dtype=np.int64)
+        self.n_dropped, self.n_rings = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
         self.constant, self.labelled = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
         self.clip_class = np.full((n_kinds, n_clips), -1, dtype=np.int16)
         self.clip_length = np.zeros((n_kinds, n_clips), dtype=np.int64)
@@ -184,7 +190,9 @@ class LabelCollector:
             self.clip_class[k, first_clip + known] = own[mine][starts[known]]
             self.clip_length[k, first_clip : first_clip + n_clips] = lengths
             spoken = np.bincount(local[mine], own[mine] < len(kind.classes), minlength=n_clips) > 0
-            spans += _rings(lengths, spoken, at, ring[k], len(spans))
+            rings = _rings(lengths, spoken, at, ring[k], len(spans))
+            self.n_rings[k] += len(rings)
+            spans += rings
             at += len(mine)
             if kind.name in self.near:
                 _count_near(own, clip, half[k], first_clip, self.near[kind.name])
@@ -220,6 +228,7 @@ class LabelCollector:
         whole = 2 * self.constant > self.labelled
         whole |= np.array([each.holds_for != "frames" for each in self.kinds], dtype=bool)
         dealt: tuple[list[npt.NDArray[np.int16]], ...] = ([], [])
+        dealt_bounds: tuple[list[npt.NDArray[np.int16]], ...] = ([], [])
         dealt_positive: tuple[list[Ints], ...] = ([], [])
         unit_counts = []
         rng = np.random.default_rng([self.seed, 1, len(self.kinds)])
@@ -231,7 +240,9 @@ class LabelCollector:
                 tables, counts = self._deal(k, kind, rng)
             unit_counts.append(counts)
             for which, table in enumerate(tables):
-                dealt[which].append(table)
+                order, bounds = _by_class(table, size)
+                dealt[which].append(order)
+                dealt_bounds[which].append(bounds)
                 rows = [_weighted(row, self.clip_length[k], size) for row in table.T]
                 empty = np.zeros((size, 0), dtype=np.int64)
                 dealt_positive[which].append(np.stack(rows, axis=1) if rows else empty)
@@ -243,7 +254,9 @@ class LabelCollector:
             n_positive=self.n_positive,
             whole=np.asarray(whole),
             usable=np.array(usable, dtype=bool),
+            n_moves=np.clip(-(-N_MOVED // np.maximum(self.n_rings, 1)), min(MIN_SHIFTS, self.n_shifts), self.n_shifts),
             dealt=(tuple(dealt[0]), tuple(dealt[1])),
+            dealt_bounds=(tuple(dealt_bounds[0]), tuple(dealt_bounds[1])),
             dealt_positive=(tuple(dealt_positive[0]), tuple(dealt_positive[1])),
             unit_counts=tuple(unit_counts),
             cluster=self.cluster,
@@ -333,6 +346,15 @@ def _rings(
         ring[clip] = first + len(spans) - 1
         at += length
     return spans
+
+
+def _by_class(table: npt.NDArray[np.int16], size: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """The columns of each row `[b, m]` sorted by their class, and where each class begins among them `[b, size + 1]`."""
+    order = np.argsort(table, axis=1, kind="stable").astype(np.int16)
+    bounds = np.zeros((len(table), size + 1), dtype=np.int16)
+    for c in range(size + 1):
+        bounds[:, c] = (table < c).sum(axis=1)
+    return order, bounds
 
 
 def _weighted(classes: npt.NDArray[np.int16], weights: Ints, size: int) -> Ints:

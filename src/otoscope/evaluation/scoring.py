@@ -166,136 +166,199 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
 
 @numba.njit(cache=True, nogil=True)
 def measure(  # type: ignore[no-untyped-def]
-    first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, cluster,
+    first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, n_moves, cluster,
     indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, whole, member_positive,
-    speech, dealt_all, dealt_sounds, hits, found, moved, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+    speech, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits, found, chance, rest, dealt_hits, dealt_rest,
+    hit_clips, run, squares,
 ):  # fmt: skip
     """Measure targets on a part's entries of the scored half.
 
     A target is found where low < value ≤ high; it is right where the frame's class in its kind is one of `members`.
     Frames near a class of `aside`, and frames of the class `outside[1]` in kind `outside[0]`, do not count.
-    Targets whose labels hold for whole clips have a row `whole` (−1 for others).
+    Targets of a feature are sorted by kind, and what they share is read once for all of them. Those whose labels hold
+    for whole clips have a row `whole` (−1 for others).
 
-    Fills, by target, `hits`, `found`, `moved [t, s]` (hits after each move of the labels), `rest [t, s]` (found whose
-    moved class is not set aside), for whole clips `dealt_hits`, `dealt_rest` `[w, m]` likewise and `hit_clips [t]`, and
-    Σh², Σh·m, Σf² + 2Σf·n in `squares [t, 3]`, summed over clusters with h hits, f found and n positive frames,
-    m = f + n. `run [t, 3]` holds the cluster under way with its h and f.
+    Fills, by target, `hits`, `found`; `chance [t, 3]`: the mean of hits over `n_moves [k]` moves of the labels, its
+    variance from move to move, and the sum of squares of the variances of single rings; `rest` (the mean of found whose
+    moved class is not set aside); for whole clips `dealt_hits`, `dealt_rest` `[w, m]` and `hit_clips [t]`; and Σh²,
+    Σh·m, Σf² + 2Σf·n in `squares [t, 3]`, summed over clusters with h hits, f found and n positive frames, m = f + n.
+    `run [t, 3]` holds the cluster under way with its h and f.
     """
     last = first + len(clip)
-    n_frames = len(clip)
+    longest = 0
+    for i in range(len(cursor)):
+        longest = max(longest, indptr[i + 1] - cursor[i])
+    longest = min(longest, len(clip))
+    at, value, own = np.empty(longest, np.int32), np.empty(longest, np.float32), np.empty(longest, np.int16)
+    turned = np.empty((longest, moves.shape[1]), np.int16)
+    sums, left = np.zeros(moves.shape[1], np.int64), np.zeros(moves.shape[1], np.int64)
     for i in range(len(cursor)):
         start, stop = cursor[i], cursor[i]
         while stop < indptr[i + 1] and frames[stop] < last:
             stop += 1
         cursor[i] = stop
-        for target in range(target_indptr[i], target_indptr[i + 1]):
-            k = kind[target]
-            bottom, top = low[target], high[target]
-            c0, c1, c2, c3 = members[target]
-            a0, a1, a2 = aside[target]
-            own_kind, own_class = outside[target]
-            which, away = (c0, c1, c2, c3), (a0, a1, a2)
-            row = whole[target]
-            in_clip, right_in_clip, this_clip = 0, 0, -1
+        target = target_indptr[i]
+        while target < target_indptr[i + 1]:
+            k, until, least, rotates = kind[target], target, low[target], False
+            while until < target_indptr[i + 1] and kind[until] == k:
+                least = min(least, low[until])
+                rotates |= whole[until] < 0 and outside[until, 0] < 0
+                until += 1
+            n = 0
             for entry in range(start, stop):
-                value = values[entry]
-                if value <= bottom or value > top:
-                    continue
                 t = np.int64(frames[entry]) - first
-                at = place[t, k]
-                if at < 0:
-                    continue
-                owner = clip[t]
-                c = classes[t, k]
-                if a0 >= 0:
-                    before = classes[t - 2, k] if t >= 2 and clip[t - 2] == owner else -1
-                    after = classes[t + 2, k] if t + 2 < n_frames and clip[t + 2] == owner else -1
-                    if _either(c, a0, a1, a2) or _either(before, a0, a1, a2) or _either(after, a0, a1, a2):
-                        continue
-                if own_kind >= 0 and classes[t, own_kind] == own_class:
-                    continue
-                right = c == c0 or (c1 >= 0 and _either(c, c1, c2, c3))
-                found[target] += 1
-                hits[target] += right
-                group = cluster[owner]
-                if group != run[target, 0]:
-                    if run[target, 0] >= 0:
-                        _flush(run, squares, target, member_positive)
-                    run[target, 0] = group
-                run[target, 1] += right
-                run[target, 2] += 1
-                if own_kind >= 0:
-                    continue
-                if row >= 0:
-                    if owner != this_clip:
-                        if in_clip:
-                            deal = dealt_all[k][this_clip] if c0 == speech[k] else dealt_sounds[k][this_clip]
-                            _count_deals(deal, in_clip, which, away, dealt_hits[row], dealt_rest[row])
-                            hit_clips[target] += right_in_clip > 0
-                        in_clip, right_in_clip, this_clip = 0, 0, owner
-                    in_clip += 1
-                    right_in_clip += right
-                    continue
-                r = ring[k, owner - first_clip]
-                own = track[ring_start[r] : ring_start[r] + ring_length[r]]
-                _count_moves(own, at - ring_start[r], moves[r], which, away, moved[target], rest[target])
-            if in_clip:
-                deal = dealt_all[k][this_clip] if c0 == speech[k] else dealt_sounds[k][this_clip]
-                _count_deals(deal, in_clip, which, away, dealt_hits[row], dealt_rest[row])
+                if values[entry] > least and place[t, k] >= 0:
+                    at[n], value[n], own[n] = t, values[entry], classes[t, k]
+                    n += 1
+            if rotates:
+                _turn(
+                    at[:n], turned, place, track, ring, ring_start, ring_length, moves, n_moves[k], clip, first_clip, k
+                )
+            for each in range(target, until):
+                _count(
+                    each, k, at[:n], value, own, turned, n_moves[k], sums, left, first_clip, classes, clip, ring,
+                    cluster, low[each], high[each], members[each], aside[each], outside[each], whole[each],
+                    member_positive, speech[k], dealt_all[k], dealt_sounds[k], all_bounds[k], sounds_bounds[k], hits,
+                    found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+                )  # fmt: skip
+            target = until
+
+
+@numba.njit(cache=True, nogil=True)
+def _turn(at, turned, place, track, ring, ring_start, ring_length, moves, n_moves, clip, first_clip, k):  # type: ignore[no-untyped-def]
+    """Fill `turned [e, s]` with the class that each move of the labels brings to a frame."""
+    for e in range(len(at)):
+        t = at[e]
+        r = ring[k, clip[t] - first_clip]
+        start, length = ring_start[r], ring_length[r]
+        within = place[t, k] - start
+        for s in range(n_moves):
+            to = within + moves[r, s]
+            to -= length if to >= length else 0
+            turned[e, s] = track[start + to]
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(  # type: ignore[no-untyped-def]
+    target, k, at, value, own, turned, n_moves, sums, left, first_clip, classes, clip, ring, cluster, bottom, top,
+    members, aside, outside, row, member_positive, speech, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits,
+    found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+):  # fmt: skip
+    """Add the entries of one target; see `measure`."""
+    c0, c1, c2, c3 = members
+    a0, a1, a2 = aside
+    own_kind, own_class = outside
+    n_frames = len(clip)
+    this_clip, in_clip, right_in_clip, this_ring, n_found, n_right = -1, 0, 0, -1, 0, 0
+    deals, bounds = (dealt_all, all_bounds) if c0 == speech else (dealt_sounds, sounds_bounds)
+    group, group_hits, group_found = run[target]
+    for e in range(len(at)):
+        if value[e] <= bottom or value[e] > top:
+            continue
+        t, c = at[e], own[e]
+        owner = clip[t]
+        if a0 >= 0:
+            before = classes[t - 2, k] if t >= 2 and clip[t - 2] == owner else -1
+            after = classes[t + 2, k] if t + 2 < n_frames and clip[t + 2] == owner else -1
+            if _either(c, a0, a1, a2) or _either(before, a0, a1, a2) or _either(after, a0, a1, a2):
+                continue
+        if own_kind >= 0 and classes[t, own_kind] == own_class:
+            continue
+        right = c == c0 or (c1 >= 0 and _either(c, c1, c2, c3))
+        n_found += 1
+        n_right += right
+        if owner != this_clip:
+            if row >= 0 and in_clip:
+                _add_deals(
+                    deals[this_clip], bounds[this_clip], in_clip, members, aside, dealt_hits[row], dealt_rest[row]
+                )
                 hit_clips[target] += right_in_clip > 0
+                in_clip, right_in_clip = 0, 0
+            this_clip = owner
+            if cluster[owner] != group:
+                if group >= 0:
+                    _flush(squares, target, group_hits, group_found, member_positive[target, group])
+                group, group_hits, group_found = cluster[owner], 0, 0
+            if row < 0 and own_kind < 0 and ring[k, owner - first_clip] != this_ring:
+                if this_ring >= 0:
+                    _close_ring(sums[:n_moves], left[:n_moves], chance[target], rest, target)
+                this_ring = ring[k, owner - first_clip]
+        group_hits += right
+        group_found += 1
+        in_clip += 1
+        right_in_clip += right
+        if row >= 0 or own_kind >= 0:
+            continue
+        if c1 < 0 and a0 < 0:
+            for s in range(n_moves):
+                sums[s] += turned[e, s] == c0
+        else:
+            for s in range(n_moves):
+                moved = turned[e, s]
+                sums[s] += moved == c0 or (c1 >= 0 and _either(moved, c1, c2, c3))
+                left[s] += not _either(moved, a0, a1, a2)
+    if this_ring >= 0:
+        _close_ring(sums[:n_moves], left[:n_moves], chance[target], rest, target)
+    if row >= 0 and in_clip:
+        _add_deals(deals[this_clip], bounds[this_clip], in_clip, members, aside, dealt_hits[row], dealt_rest[row])
+        hit_clips[target] += right_in_clip > 0
+    run[target, 0], run[target, 1], run[target, 2] = group, group_hits, group_found
+    found[target] += n_found
+    hits[target] += n_right
 
 
 @numba.njit(cache=True, nogil=True)
 def _either(c, a, b, d):  # type: ignore[no-untyped-def]
-    return c >= 0 and c in (a, b, d)
+    return c >= 0 and (c == a or c == b or c == d)  # noqa: PLR1714 (numba builds no tuple so)
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_moves(ring, within, moves, members, aside, moved, rest):  # type: ignore[no-untyped-def]
-    c0, c1, c2, c3 = members
-    length = len(ring)
-    if c1 < 0 and aside[0] < 0:
-        for s in range(len(moves)):
-            turned = within + moves[s]
-            turned -= length if turned >= length else 0
-            moved[s] += ring[turned] == c0
-        return
-    a0, a1, a2 = aside
-    for s in range(len(moves)):
-        turned = within + moves[s]
-        turned -= length if turned >= length else 0
-        c = ring[turned]
-        moved[s] += c == c0 or (c1 >= 0 and _either(c, c1, c2, c3))
-        rest[s] += not _either(c, a0, a1, a2)
+def _close_ring(sums, left, chance, rest, target):  # type: ignore[no-untyped-def]
+    """Add the mean and variance of a ring's hits over moves, and begin another."""
+    total, squared, free, n = 0, 0, 0, len(sums)
+    for s in range(n):
+        total += sums[s]
+        squared += sums[s] * sums[s]
+        free += left[s]
+        sums[s] = 0
+        left[s] = 0
+    variance = (squared - total * total / n) / (n - 1)
+    chance[0] += total / n
+    chance[1] += variance
+    chance[2] += variance * variance
+    rest[target] += free / n
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_deals(deal, n, members, aside, hits, rest):  # type: ignore[no-untyped-def]
-    c0, c1, c2, c3 = members
-    if c1 < 0 and aside[0] < 0:
-        for m in range(len(deal)):
-            hits[m] += n if deal[m] == c0 else 0
-        return
-    a0, a1, a2 = aside
-    for m in range(len(deal)):
-        c = deal[m]
-        hits[m] += n if c == c0 or (c1 >= 0 and _either(c, c1, c2, c3)) else 0
-        rest[m] += 0 if _either(c, a0, a1, a2) else n
+def _add_deals(deals, bounds, n, members, aside, hits, rest):  # type: ignore[no-untyped-def]
+    """Add `n` to the deals that give a clip one of `members`, and to those that give it none of `aside`.
+
+    `deals [m]` are numbers of deals, sorted by the class that they give; `bounds [c]` is where those of a class begin.
+    """
+    for c in members:
+        if c >= 0:
+            for each in range(bounds[c], bounds[c + 1]):
+                hits[deals[each]] += n
+    if aside[0] >= 0:
+        rest += n
+        for c in aside:
+            if c >= 0:
+                for each in range(bounds[c], bounds[c + 1]):
+                    rest[deals[each]] -= n
 
 
 @numba.njit(cache=True, nogil=True)
 def flush_all(run, squares, member_positive):  # type: ignore[no-untyped-def]
     """Add the clusters still under way to the sums of their targets."""
     for target in range(len(run)):
-        if run[target, 0] >= 0:
-            _flush(run, squares, target, member_positive)
+        group = run[target, 0]
+        if group >= 0:
+            _flush(squares, target, run[target, 1], run[target, 2], member_positive[target, group])
+            run[target] = (-1, 0, 0)
 
 
 @numba.njit(cache=True, nogil=True)
-def _flush(run, squares, target, member_positive):  # type: ignore[no-untyped-def]
-    h, f, n = run[target, 1], run[target, 2], member_positive[target, run[target, 0]]
+def _flush(squares, target, h, f, n):  # type: ignore[no-untyped-def]
     squares[target, 0] += h * h
     squares[target, 1] += h * (f + n)
     squares[target, 2] += f * f + 2 * f * n
-    run[target, 1] = 0
-    run[target, 2] = 0

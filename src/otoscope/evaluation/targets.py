@@ -20,6 +20,9 @@ MAX_ASIDE = MAX_BANDS - 1
 MIN_FOUND_SHARE = 0.2
 """Of an interval of a class at least this share counts as found at once, when it is asked what chance may do."""
 
+MAX_DOF, MAX_SHAPE = 200, 100.0
+"""Degrees of freedom are taken to be no more; beyond this shape, the root of a gamma variable is expanded."""
+
 Rows = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float64]
 
@@ -70,12 +73,12 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
     `f1`, `f1_low`, `f1_high` (95 %, clusters of clips), `precision`, `recall`, `chance` (mean F1 with moved labels) and
     `p_value`. Entries of the block must ascend in frames.
     """
-    order = np.argsort(np.array(targets.feature, dtype=np.int64), kind="stable")
+    order = np.lexsort((np.array(targets.kind, dtype=np.int64), np.array(targets.feature, dtype=np.int64)))
     rows = _Rows.of(labelling, targets, order)
     n, n_whole = len(order), int(rows.whole.max(initial=-1)) + 1
     n_deals = max([table.shape[1] for table in labelling.dealt[0]], default=0)
     hits, found, hit_clips = (np.zeros(n, dtype=np.int64) for _ in range(3))
-    moved, rest = (np.zeros((n, labelling.n_shifts), dtype=np.int32) for _ in range(2))
+    chance, rest = np.zeros((n, 3)), np.zeros(n)
     dealt_hits, dealt_rest = (np.zeros((n_whole, n_deals), dtype=np.int32) for _ in range(2))
     run, squares = np.zeros((n, 3), dtype=np.int64), np.zeros((n, 3))
     run[:, 0] = -1
@@ -86,13 +89,13 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
         part = labelling.part(number)
         scoring.measure(
             part.first, part.first_clip, part.classes, part.clip, part.place, part.track, part.ring, part.ring_start,
-            part.ring_length, part.moves, labelling.cluster, block.indptr, block.frames, block.values, cursor, indptr,
+            part.ring_length, part.moves, labelling.n_moves, labelling.cluster, block.indptr, block.frames, block.values, cursor, indptr,
             rows.kind, rows.low, rows.high, rows.members, rows.aside, rows.outside, rows.whole, rows.of_cluster, speech,
-            *labelling.dealt, hits, found, moved, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+            *labelling.dealt, *labelling.dealt_bounds, hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
         )  # fmt: skip
     scoring.flush_all(run, squares, rows.of_cluster)
     figures = _figures(rows, hits, found, squares)
-    _add_chance(figures, rows, found, moved, rest)
+    _add_chance(figures, rows, found, chance, rest, labelling.n_moves[rows.kind])
     _add_chance_of_deals(figures, labelling, rows, found, dealt_hits, dealt_rest, hit_clips)
     back = np.empty(n, dtype=np.int64)
     back[order] = np.arange(n)
@@ -180,22 +183,42 @@ def _add_chance(
     figures: Rows,
     rows: _Rows,
     found: npt.NDArray[np.int64],
-    moved: npt.NDArray[np.int32],
-    rest: npt.NDArray[np.int32],
+    chance: Floats,
+    rest: Floats,
+    n_moves: npt.NDArray[np.int64],
 ) -> None:
     """Add `chance` and `p_value` of labels that rotate.
 
-    The t test is on the root of F1, which evens out the long tail of rare classes; and its spread is at least half of
-    what one interval of the class changes (the share of it that is found), as for counts of independent events: an
-    empty null proves nothing.
+    Rings rotate independently, so the variance of all hits is the sum of those within rings (`chance [t, 3]`: mean,
+    variance, sum of squared variances), and has the degrees of freedom of Satterthwaite (1946). The t test is on the
+    root of F1, which evens out the long tail of rare classes: its moments are those of the root of a gamma variable.
+    Its spread is at least half of what one interval of the class changes (the share of it that is found), as for counts
+    of independent events: an empty null proves nothing.
     """
-    total = np.maximum(found + rows.positive, 1)[:, None]
-    scale = np.where(rows.aside[:, :1] >= 0, found[:, None] / np.maximum(rest, 1), 1.0)
-    null = np.minimum(2 * moved * scale / total, 1.0)
-    figures["chance"] = null.mean(axis=1)
+    total = np.maximum(found + rows.positive, 1)
+    scale = np.where(rows.aside[:, 0] >= 0, found / np.maximum(rest, 1), 1.0)
+    mean, variance = 2 * chance[:, 0] * scale / total, chance[:, 1] * (2 * scale / total) ** 2
+    figures["chance"] = np.minimum(mean, 1.0)
     one = np.maximum(rows.length * np.maximum(figures["recall"], MIN_FOUND_SHARE), 1)
-    least = np.sqrt(2 * one / total[:, 0]) / 2
-    figures["p_value"] = shift_p_value(np.sqrt(figures["f1"]), np.sqrt(null.T), least) if len(null) else np.zeros(0)
+    least = np.sqrt(2 * one / total) / 2
+    root = _mean_of_root(mean, variance)
+    spread = np.sqrt(np.maximum(mean - root**2, 0) * (1 + 1 / n_moves) + least**2)
+    dof = (n_moves + 1) * chance[:, 1] ** 2 / np.maximum(chance[:, 2], 1e-30)
+    dof = np.clip(dof, n_moves - 1, MAX_DOF)
+    figures["p_value"] = t_p_value((np.sqrt(figures["f1"]) - root) / spread, dof)
+
+
+def _mean_of_root(mean: Floats, variance: Floats) -> Floats:
+    """Mean of the root of gamma variables."""
+    shape = np.where(variance > 0, mean**2 / np.maximum(variance, 1e-30), MAX_SHAPE)
+    few = np.flatnonzero(shape < MAX_SHAPE)
+    factor = np.ones(len(mean))
+    k = shape[few]
+    factor[few] = [math.exp(math.lgamma(each + 0.5) - math.lgamma(each)) if each > 0 else 0.0 for each in k.tolist()]
+    factor[few] /= np.sqrt(np.maximum(k, 1e-30))
+    many = np.flatnonzero(shape >= MAX_SHAPE)
+    factor[many] = np.where(variance[many] > 0, 1 - 1 / (8 * shape[many]), 1.0)
+    return np.asarray(np.sqrt(mean) * factor)
 
 
 def _add_chance_of_deals(
@@ -258,10 +281,13 @@ def shift_p_value(observed: Floats, null: Floats, floor: Floats) -> Floats:
     """
     n = len(null)
     spread = np.sqrt(null.var(axis=0, ddof=1) + floor**2) * math.sqrt(1 + 1 / n)
-    t = (observed - null.mean(axis=0)) / spread
-    dof = n - 1  # Wallace (1959): t with dof degrees of freedom as a normal deviate, good to 0.2 %
+    return t_p_value((observed - null.mean(axis=0)) / spread, np.full(len(observed), n - 1.0))
+
+
+def t_p_value(t: Floats, dof: Floats) -> Floats:
+    """Upper tails of Student's t, by Wallace (1959): as a normal deviate, good to 0.2 %."""
     z = np.sign(t) * (8 * dof + 1) / (8 * dof + 3) * np.sqrt(dof * np.log1p(t * t / dof))
-    return np.array([0.5 * math.erfc(each / math.sqrt(2)) for each in z])
+    return np.array([0.5 * math.erfc(each) for each in (z / math.sqrt(2)).tolist()])
 
 
 def f1_interval(
