@@ -125,13 +125,13 @@ def _quality(figures: dict[str, Any]) -> str:
 
 
 def _highlights(summary: Summary) -> list[dict[str, Any]]:
-    """The best few of every kind of label, phones first."""
-    counts = {"phone": 8}
+    """The best few phones, words and sounds, and the best one of every other kind of label."""
+    counts = {"phone": 8, "word": 4, "sound_class": 4}
     kinds = sorted({row["kind"] for row in summary.best}, key=lambda kind: (kind not in counts, kind))
     return [
         row
         for kind in kinds
-        for row in [r for r in summary.best if r["kind"] == kind and r["feature"]][: counts.get(kind, 4)]
+        for row in [r for r in summary.best if r["kind"] == kind and r["feature"]][: counts.get(kind, 1)]
     ]
 
 
