@@ -103,11 +103,12 @@ def test_measures_in_float32_are_those_of_the_reference(mini: Corpus) -> None:
 def test_an_atlas_of_real_digits_can_be_searched_by_word(pocket: SpeechModel, shared: Path) -> None:
     """Digits fill their clips: labels are dealt between clips and judged on speakers that chose nothing."""
     digits = Corpus.from_folder(shared / "data" / "digits")
-    kept = digits.select([clip.clip_id for clip in digits][::8])
+    kept = digits.select([clip.clip_id for clip in digits][::16])
     site = "encoder.3.resid_post"
     atlas = build_atlas(pocket, Neurons(site, pocket.width(site)), kept, progress=False)
     assert atlas.meta["held_out"] == "speakers"
-    assert set(atlas.labels["kind"]) == {"word"}
+    labels = atlas.labels
+    assert set(labels["kind"][labels["n_features"] > 0]) == {"word"}  # speakers are labels too, and held out
     found = atlas.find("six")
     assert len(found) > 0
     assert (found["f1"] > found["chance"]).iloc[0]

@@ -46,6 +46,7 @@ def test_random_weights_have_no_such_neuron(
     selectivity: ModuleType, pocket: SpeechModel, mini: Corpus, tmp_path: Path
 ) -> None:
     sites = ["encoder.0.resid_post", "encoder.1.mlp.pre", "encoder.2.resid_post", "encoder.3.mlp.pre"]
-    report = selectivity.measure(pocket.random_weights(0), mini, tmp_path, sites=sites, sae_steps=0)
+    report = selectivity.measure(pocket.random_weights(0), mini[::2], tmp_path, sites=sites, sae_steps=0)
+    assert len(report.phones) >= 30
     assert report.detected() == 0
     assert np.nanmax(report.auroc[selectivity.ANY]) < selectivity.GOOD_AUROC

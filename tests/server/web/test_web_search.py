@@ -43,7 +43,7 @@ def drag(page: Page, target: Locator, start: float, end: float) -> None:
 def test_a_brushed_stretch_finds_features_and_moments_and_survives_reload(open_page: OpenPage, clip: Clip) -> None:
     page = open_page("/sound")
     page.get_by_label("Search clips").fill(clip.text or "")
-    page.locator(".clip-list a").first.click()
+    page.locator(f".clip-list a[href*='{clip.clip_id}']").first.click()
     expect(page).to_have_url(re.compile(f"clip={clip.clip_id}"))
     expect(page.locator(".lane-row")).to_have_count(10)
     whole = page.locator(".lane-row .lift").first.inner_text()
