@@ -13,8 +13,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation.scoring import SCORED
-
 MAX_BANDS = 4
 MAX_MEMBERS = 4
 MIN_SKILL = 0.2
@@ -48,20 +46,22 @@ class Bands:
 
 def choose_bands(
     indptr: npt.NDArray[np.int64],
+    entries: npt.NDArray[np.uint32],
     values: npt.NDArray[np.float32],
-    order: npt.NDArray[np.uint32],
     codes: npt.NDArray[np.int16],
     around: npt.NDArray[np.int16],
     n_fit: npt.NDArray[np.int64],
     near: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.bool_],
 ) -> Bands:
     """Choose bands and unions for the features of a block.
 
     Args:
-        indptr, values: entries of the features; `order` ranks them by falling value within a feature.
+        indptr, entries, values: those of the fit half, by falling value within a feature.
         codes: `[e]` see `otoscope.evaluation.scoring`; `around [e, 2]` the classes two frames before and after.
         n_fit: `[c + 1]` frames of each class in the fit half; the last is "none of them".
         near: `[c + 1, c + 1]` frames of the second class near the first in the fit half.
+        wanted: `[n]` the features that are asked; the others get none.
     """
     n = len(indptr) - 1
     classes = np.full((n, MAX_BANDS), -1, dtype=np.int16)
@@ -69,23 +69,34 @@ def choose_bands(
     members = np.full((n, MAX_MEMBERS), -1, dtype=np.int16)
     union_low, union_skill = np.full(n, np.inf), np.zeros(n)
     _choose(
-        indptr, values, order, codes, around, n_fit, near, EDGES, classes, low, high, skill, members, union_low,
-        union_skill,
+        indptr, entries, values, codes, around, n_fit, near, wanted, EDGES, classes, low, high, skill, members,
+        union_low, union_skill,
     )  # fmt: skip
     return Bands(classes, low, high, skill, members, union_low, union_skill)
 
 
 @numba.njit(cache=True, nogil=True)
 def _choose(  # type: ignore[no-untyped-def]
-    indptr, values, order, codes, around, n_fit, near, edges, classes, low, high, skill, members, union_low, union_skill
-):
+    indptr, entries, values, codes, around, n_fit, near, wanted, edges, classes, low, high, skill, members, union_low,
+    union_skill,
+):  # fmt: skip
     n_bins, size = len(edges), len(n_fit)
     hist = np.zeros((n_bins + 1, size), dtype=np.int64)
     strongest, weakest = np.zeros(n_bins), np.zeros(n_bins)
+    longest = np.diff(indptr).max() if len(indptr) > 1 else 0
+    own, value = np.empty(longest, dtype=np.int16), np.empty(longest, dtype=np.float32)
+    beside, kept = np.empty((longest, 2), dtype=np.int16), np.empty(longest, dtype=np.int64)
     for i in range(len(indptr) - 1):
+        n = 0
+        for each in range(indptr[i], indptr[i + 1] if wanted[i] else indptr[i]):
+            e = entries[each]
+            if codes[e] >= 0:
+                own[n], value[n], beside[n] = codes[e], values[each], around[e]
+                n += 1
         for step in range(classes.shape[1]):
             aside = classes[i, :step]
-            m = _bins(indptr[i], indptr[i + 1], values, order, codes, around, aside, edges, hist, strongest, weakest)
+            m = _rest(own[:n], beside, aside, kept)
+            _bins(kept[:m], own, value, edges, hist, strongest, weakest)
             if m < MIN_HITS:
                 break
             if step == 0:
@@ -102,21 +113,26 @@ def _choose(  # type: ignore[no-untyped-def]
             while above >= 0 and hist[above].sum() == 0:
                 above -= 1
             ceiling = np.inf if above < 0 else (weakest[above] + strongest[top]) / 2
-            low[i, step], high[i, step] = _refined(
-                indptr[i], indptr[i + 1], values, order, codes, around, aside, np.int64(found[1]), ceiling, found[4]
-            )
+            low[i, step], high[i, step] = _refined(kept[:m], own[:n], value, np.int16(found[1]), ceiling, found[4])
 
 
 @numba.njit(cache=True, nogil=True)
-def _refined(start, stop, values, order, codes, around, aside, own, ceiling, positive):  # type: ignore[no-untyped-def]
+def _rest(own, beside, aside, kept):  # type: ignore[no-untyped-def]
+    """List the entries that are not set aside, and return how many there are."""
+    m = 0
+    for e in range(len(own)):
+        free = True
+        for c in aside:
+            free &= own[e] != c and beside[e, 0] != c and beside[e, 1] != c
+        kept[m] = e
+        m += free
+    return m
+
+
+@numba.njit(cache=True, nogil=True)
+def _refined(kept, codes, values, own, ceiling, positive):  # type: ignore[no-untyped-def]
     """The ends of a band with the best F1, exactly: the lower one below a ceiling, then the upper one above that."""
-    kept = np.empty(stop - start, dtype=np.int64)
-    n = 0
-    for each in range(start, stop):
-        e = order[each]
-        if _counts(codes[e], around[e], aside):
-            kept[n] = e
-            n += 1
+    n = len(kept)
     first = 0
     while first < n and values[kept[first]] > ceiling:
         first += 1
@@ -134,43 +150,34 @@ def _refined(start, stop, values, order, codes, around, aside, own, ceiling, pos
         f1 = 2.0 * hits / (last - r + 1 + positive)
         if before != values[kept[r]] and f1 > best:
             best, high = f1, (np.float64(values[kept[r]]) + before) / 2
-    return low, high if high < np.inf else _ceiling(start, stop, values, order, codes, kept[:n], own)
+    return low, high if high < np.inf else _ceiling(kept, codes, values, own)
 
 
 @numba.njit(cache=True, nogil=True)
-def _ceiling(start, stop, values, order, codes, kept, own):  # type: ignore[no-untyped-def]
+def _ceiling(kept, codes, values, own):  # type: ignore[no-untyped-def]
     """Where nothing lies above a band but what was set aside, and that is much, the band ends above its own frames."""
-    top = 0.0
+    top = np.float32(0.0)
     for e in kept:
         if codes[e] == own:
-            top = np.float64(values[e])
+            top = values[e]
             break
-    above, total, next_value = 0, 0, np.inf
-    for each in range(start, stop):
-        e = order[each]
-        if 0 <= codes[e] < SCORED:
-            total += 1
-            if values[e] > top:
-                above += 1
-                next_value = np.float64(values[e])
-    return (top + next_value) / 2 if above >= MIN_HITS and above > FEW * total else np.inf
+    above, next_value = 0, np.inf
+    while above < len(codes) and values[above] > top:
+        next_value = np.float64(values[above])
+        above += 1
+    return (top + next_value) / 2 if above >= MIN_HITS and above > FEW * len(codes) else np.inf
 
 
 @numba.njit(cache=True, nogil=True)
-def _bins(start, stop, values, order, codes, around, aside, edges, hist, strongest, weakest):  # type: ignore[no-untyped-def]
-    """Count the fit-half entries that are not set aside by bin of value and class; returns how many there are."""
+def _bins(kept, codes, values, edges, hist, strongest, weakest):  # type: ignore[no-untyped-def]
+    """Count entries by bin of value and class."""
     hist[:] = 0
-    m = 0
-    for each in range(start, stop):
-        m += _counts(codes[order[each]], around[order[each]], aside)
-    rank, fresh, b = 0, -1, 0
+    fresh, b = -1, 0
     last = np.float32(-1.0)
-    for each in range(start, stop):
-        e = order[each]
-        if not _counts(codes[e], around[e], aside):
-            continue
+    for rank in range(len(kept)):
+        e = kept[rank]
         if values[e] != last:
-            while rank >= edges[b] * m and b < len(edges) - 1:
+            while rank >= edges[b] * len(kept) and b < len(edges) - 1:
                 b += 1
             last = values[e]
         if b != fresh:
@@ -178,18 +185,6 @@ def _bins(start, stop, values, order, codes, around, aside, edges, hist, stronge
             fresh = b
         weakest[b] = last
         hist[b, codes[e]] += 1
-        rank += 1
-    return m
-
-
-@numba.njit(cache=True, nogil=True)
-def _counts(code, around, aside):  # type: ignore[no-untyped-def]
-    if code < 0 or code >= SCORED:
-        return False
-    for c in aside:  # noqa: SIM110 (numba knows no generators)
-        if c >= 0 and (code == c or around[0] == c or around[1] == c):
-            return False
-    return True
 
 
 @numba.njit(cache=True, nogil=True)

@@ -40,6 +40,11 @@ N_BEST = 20
 N_TOGETHER = 256
 """Features scored at a time."""
 PURITY_SHARE, PURITY_MIN_FRAMES = 0.05, 10
+MIN_CLASS_SKILL = 0.05
+"""A feature is among a class's best only if it finds the class so well."""
+MIN_BAND_SKILL, NEARLY = 0.02, 0.6
+"""Bands are looked for if one threshold finds some class of the kind so well, and, of phones and words, nearly as well
+as any of the other kind."""
 MIN_WORD_SKILL = 0.1
 """Only features that find some word so well are asked whether they know the word or a phone in it."""
 
@@ -65,10 +70,14 @@ class Named:
 
 @dataclass(frozen=True)
 class _Entries:
-    """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`)."""
+    """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`).
+
+    `halves`: for every way of halving the clips, the ranked entries of either half (see `scoring.halve`).
+    """
 
     block: Block
     order: npt.NDArray[np.uint32]
+    halves: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]], ...]
     codes: npt.NDArray[np.int16]
     around: npt.NDArray[np.int16]
 
@@ -81,6 +90,9 @@ class Labeller:
         self.first_class = labelling.first_class
         self.columns = np.flatnonzero(labelling.usable)
         self.banded = [c for name in BANDED if (c := labelling.column(name)) >= 0]
+        half = labelling.half[self.columns]
+        _, self.halving, self.halved = np.unique(half, axis=0, return_index=True, return_inverse=True)
+        self.offset = np.ascontiguousarray(half.T.astype(np.int16) * np.int16(scoring.SCORED))
         self._best = _BestFeatures(int(self.first_class[-1]))
 
     @classmethod
@@ -160,15 +172,25 @@ class Labeller:
         n = len(block.frames)
         codes = np.empty((len(self.columns), n), dtype=np.int16)
         around = np.empty((len(self.banded), n, 2), dtype=np.int16)
+        sides = np.zeros((len(self.halving), n), dtype=np.uint8)
         cursor = block.indptr[:-1].copy()
         banded = np.array(self.banded, dtype=np.int64)
         for number in range(self.labelling.n_parts):
             part = self.labelling.part(number)
             scoring.gather(
-                part.first, part.classes, part.clip, self.labelling.half, self.columns, banded, block.indptr,
-                block.frames, cursor, codes, around,
+                part.first, part.classes, part.clip, self.offset, self.halving, self.columns, banded, block.indptr,
+                block.frames, cursor, codes, around, sides,
             )  # fmt: skip
-        return _Entries(block, ranking(block.indptr, block.values), codes, around)
+        order = ranking(block.indptr, block.values)
+        halves = tuple(scoring.halve(block.indptr, order, block.values, each) for each in sides)
+        return _Entries(block, order, halves, codes, around)
+
+    def _half(
+        self, entries: _Entries, row: int, side: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+        """Ranked entries of one half, as the kind in a row of `codes` halves clips: `indptr`, entries, values."""
+        indptr, index, values = entries.halves[self.halved[row]]
+        return indptr[side], index[side], values[side]
 
     def _chosen(self, entries: _Entries) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         block = entries.block
@@ -177,7 +199,7 @@ class Labeller:
         for row, k in enumerate(self.columns):
             span = slice(self.first_class[k], self.first_class[k + 1])
             scoring.choose_thresholds(
-                block.indptr, block.values, entries.order, entries.codes[row], self.n_positive[k][FIT], skill[:, span],
+                *self._half(entries, row, FIT), entries.codes[row], self.n_positive[k][FIT], skill[:, span],
                 threshold[:, span],
             )  # fmt: skip
         return skill, threshold
@@ -207,7 +229,7 @@ class Labeller:
             found = np.zeros(len(own)), np.zeros(len(own))
             indptr = np.searchsorted(feature[own], np.arange(len(block) + 1))
             scoring.rank_scores(
-                block.indptr, block.values, entries.order, entries.codes[row], self.n_positive[k][SCORE], indptr,
+                *self._half(entries, row, SCORE), entries.codes[row], self.n_positive[k][SCORE], indptr,
                 classes[own] - self.first_class[k], *found,
             )  # fmt: skip
             ap[own], auroc[own] = found
@@ -223,13 +245,12 @@ class Labeller:
 
     def _add_bands(self, entries: _Entries, targets: Targets, skill: npt.NDArray[np.float64]) -> Rows:
         """Add bands and unions of phones or of words, whichever the feature finds better, and of sounds but speech."""
-        block, found = entries.block, {}
+        block, found, wanted = entries.block, {}, self._asked_for_bands(skill)
         for number, k in enumerate(self.banded):
             row = int(np.searchsorted(self.columns, k))
             name = self.labelling.kinds[k].name
             found[name] = k, choose_bands(
-                block.indptr, block.values, entries.order, entries.codes[row], entries.around[number],
-                self.n_positive[k][FIT], self.labelling.near[name][FIT],
+                *self._half(entries, row, FIT), entries.codes[row], entries.around[number], self.n_positive[k][FIT], self.labelling.near[name][FIT], wanted[number],
             )  # fmt: skip
         rows: dict[str, list[object]] = {n: [] for n in _BAND_COLUMNS}
         for i in range(len(block)):
@@ -237,6 +258,19 @@ class Labeller:
                 self._add_bands_of(targets, rows, block.first, i, k, bands)
         return {name: np.array(values, dtype=_BAND_COLUMNS[name]).reshape(-1, *([4] if name == "members" else []))
                 for name, values in rows.items()}  # fmt: skip
+
+    def _asked_for_bands(self, skill: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """`[banded, n]` which features may have bands in which kinds, as far as one threshold each tells."""
+        best = np.zeros((len(self.banded), len(skill)))
+        spoken = np.zeros(len(self.banded), dtype=bool)
+        for number, k in enumerate(self.banded):
+            kind, own = self.labelling.kinds[k], skill[:, self.first_class[k] : self.first_class[k + 1]]
+            named = [c for c, name in enumerate(kind.classes) if name != SPEECH]
+            best[number] = own[:, named].max(axis=1, initial=0.0)
+            spoken[number] = kind.name != "sound_class"
+        wanted = best >= MIN_BAND_SKILL
+        wanted[spoken] &= best[spoken] >= NEARLY * best[spoken].max(axis=0, initial=0.0)
+        return wanted
 
     def _add_bands_of(
         self, targets: Targets, rows: dict[str, list[object]], first: int, i: int, k: int, bands: Bands
@@ -332,7 +366,7 @@ class _BestFeatures:
         with self._lock:
             together = np.concatenate([self._best, skill])
             self._best = np.partition(together, len(skill), axis=0)[len(skill) :]
-            return np.asarray(skill >= self._best.min(axis=0))
+            return np.asarray(skill >= np.maximum(self._best.min(axis=0), MIN_CLASS_SKILL))
 
 
 def _keep(skill: npt.NDArray[np.float64], best: _BestFeatures) -> npt.NDArray[np.bool_]:

@@ -21,7 +21,7 @@ FIT, SCORE = 0, 1
 """The halves: thresholds and pairs are chosen on the first and everything reported is measured on the second."""
 N_SHIFTS = 32
 """Times the labels are moved for the null, at most: moves in many rings tell as much as many moves in few."""
-MIN_SHIFTS, N_MOVED = 4, 2048
+MIN_SHIFTS, N_MOVED = 4, 1024
 """Rings are moved at least so often, and all of them together no more often than is needed for so many moves."""
 MIN_SHIFT = 25
 """Labels rotate by at least this many frames (0.5 s), either way; less in rings shorter than four times as long."""
@@ -349,7 +349,7 @@ def _rings(
 
 
 def _by_class(table: npt.NDArray[np.int16], size: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
-    """The columns of each row `[b, m]` sorted by their class, and where each class begins among them `[b, size + 1]`."""
+    """The columns of each row `[b, m]` sorted by class, and where each class begins among them `[b, size + 1]`."""
     order = np.argsort(table, axis=1, kind="stable").astype(np.int16)
     bounds = np.zeros((len(table), size + 1), dtype=np.int16)
     for c in range(size + 1):

@@ -18,11 +18,12 @@ FIT, SCORE = 0, 1
 
 @numba.njit(cache=True, nogil=True)
 def gather(  # type: ignore[no-untyped-def]
-    first, classes, clip, half, columns, banded, indptr, frames, cursor, codes, around
+    first, classes, clip, offset, halving, columns, banded, indptr, frames, cursor, codes, around, sides
 ):
     """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` = 2 frames before and after) of a part's entries.
 
-    `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to the first beyond the part.
+    `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
+    for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to the first beyond the part.
     """
     last = first + len(clip)
     for i in range(len(cursor)):
@@ -32,7 +33,9 @@ def gather(  # type: ignore[no-untyped-def]
             own = clip[t]
             for k in range(len(columns)):
                 c = classes[t, columns[k]]
-                codes[k, entry] = c if c < 0 or half[columns[k], own] == FIT else c + SCORED
+                codes[k, entry] = c + offset[own, k] * (c >= 0)
+            for h in range(len(halving)):
+                sides[h, entry] = offset[own, halving[h]] > 0
             for b in range(len(banded)):
                 around[b, entry, 0] = classes[t - 2, banded[b]] if t >= 2 and clip[t - 2] == own else -1
                 around[b, entry, 1] = classes[t + 2, banded[b]] if t + 2 < len(clip) and clip[t + 2] == own else -1
@@ -41,50 +44,70 @@ def gather(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def choose_thresholds(indptr, values, order, codes, n_fit, skill, threshold):  # type: ignore[no-untyped-def]
+def halve(indptr, order, values, sides):  # type: ignore[no-untyped-def]
+    """Part ranked entries by half: for either half `indptr [n + 1]`, entries `[m]` and their values."""
+    n = len(indptr) - 1
+    bounds = np.zeros((2, n + 1), dtype=np.int64)
+    entries, sorted_values = np.empty((2, len(order)), dtype=np.uint32), np.empty((2, len(order)), dtype=np.float32)
+    at = np.zeros(2, dtype=np.int64)
+    for i in range(n):
+        for each in range(indptr[i], indptr[i + 1]):
+            e = order[each]
+            side = sides[e]
+            entries[side, at[side]] = e
+            sorted_values[side, at[side]] = values[e]
+            at[side] += 1
+        bounds[:, i + 1] = at
+    return bounds, entries, sorted_values
+
+
+@numba.njit(cache=True, nogil=True)
+def choose_thresholds(indptr, entries, values, codes, n_fit, skill, threshold):  # type: ignore[no-untyped-def]
     """Fill `skill [n, c]` with each class's best F1 on the fit half, as the share of the way from always-on (0) to
     perfect (1), and `threshold [n, c]` with where it lies.
 
     A frame is found where value > threshold; thresholds lie half-way between neighbouring values and never below 0.
-    `order` ranks each feature's entries by falling value. `n_fit [c]` counts the frames of each class.
+    `entries` are those of the fit half and `values` theirs, falling within each feature (see `halve`); `codes [e]` is
+    by entry. `n_fit [c]` counts the frames of each class.
     """
     n_classes = skill.shape[1]
     total = n_fit.sum()
     hits = np.zeros(len(n_fit), dtype=np.int64)
+    best, among = np.zeros(len(n_fit), dtype=np.int64), np.ones(len(n_fit), dtype=np.int64)  # F1 as 2 best / among
+    at = np.full(len(n_fit), np.inf)
     for i in range(len(indptr) - 1):
         hits[:] = 0
-        best = np.zeros(len(n_fit))
-        at = np.full(len(n_fit), np.inf)
+        best[:] = 0
+        among[:] = 1
+        at[:] = np.inf
         seen = 0
         start, end = indptr[i], indptr[i + 1]
+        value = values[start] if start < end else np.float32(0.0)
         while start < end:
-            value = values[order[start]]
-            stop = start
-            while stop < end and values[order[stop]] == value:
-                c = codes[order[stop]]
-                if 0 <= c < SCORED:
+            stop, below = start, value
+            while below == value:
+                c = codes[entries[stop]]
+                if c >= 0:
                     seen += 1
                     hits[c] += 1
                 stop += 1
-            below = values[order[stop]] if stop < end else np.float32(0.0)
+                below = values[stop] if stop < end else np.float32(0.0)
             for each in range(start, stop):
-                c = codes[order[each]]
-                if 0 <= c < SCORED:
-                    found = 2.0 * hits[c] / (seen + n_fit[c])
-                    if found > best[c]:
-                        best[c] = found
-                        at[c] = (np.float64(value) + np.float64(below)) / 2.0
-            start = stop
+                c = codes[entries[each]]
+                if 0 <= c < n_classes and hits[c] * among[c] > best[c] * (seen + n_fit[c]):
+                    best[c], among[c] = hits[c], seen + n_fit[c]
+                    at[c] = (np.float64(value) + np.float64(below)) / 2.0
+            start, value = stop, below
         for c in range(n_classes):
             always = 2.0 * n_fit[c] / max(n_fit[c] + total, 1)
-            skill[i, c] = (best[c] - always) / (1.0 - always) if always < 1.0 else 0.0
+            skill[i, c] = (2.0 * best[c] / among[c] - always) / (1.0 - always) if always < 1.0 else 0.0
             threshold[i, c] = at[c]
 
 
 @numba.njit(cache=True, nogil=True)
-def rank_scores(indptr, values, order, codes, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
+def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
     """Fill AP and AUROC of rows (feature, class), features' rows being `row_indptr[i]:row_indptr[i + 1]`, on the
-    scored half."""
+    scored half, whose entries are `entries` with their values."""
     size = len(n_scored)
     n_frames = n_scored.sum()
     hits = np.zeros(size, dtype=np.int64)
@@ -100,17 +123,17 @@ def rank_scores(indptr, values, order, codes, n_scored, row_indptr, row_class, a
         seen = 0
         start, end = indptr[i], indptr[i + 1]
         while start < end:
-            value = values[order[start]]
+            value = values[start]
             stop = start
             group = 0
-            while stop < end and values[order[stop]] == value:
-                c = codes[order[stop]]
+            while stop < end and values[stop] == value:
+                c = codes[entries[stop]]
                 if c >= SCORED:
                     group += 1
                     group_hits[c - SCORED] += 1
                 stop += 1
             for each in range(start, stop):
-                c = codes[order[each]] - SCORED
+                c = codes[entries[each]] - SCORED
                 if c >= 0 and group_hits[c] > 0:
                     new = group_hits[c]
                     beaten[c] += new * ((seen - hits[c]) + 0.5 * (group - new))
@@ -309,7 +332,7 @@ def _count(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _either(c, a, b, d):  # type: ignore[no-untyped-def]
-    return c >= 0 and (c == a or c == b or c == d)  # noqa: PLR1714 (numba builds no tuple so)
+    return c >= 0 and c in (a, b, d)
 
 
 @numba.njit(cache=True, nogil=True)
