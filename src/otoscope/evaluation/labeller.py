@@ -143,7 +143,6 @@ class Labeller:
             parts.append(
                 self._pair_rows(
                     entries,
-                    targets,
                     keep[span],
                     skill[span],
                     threshold[span],
@@ -162,7 +161,7 @@ class Labeller:
         bands = self._add_bands(entries, targets, skill)
         lexical = self._add_lexical(entries, targets, skill, threshold)
         figures = measure(self.labelling, block, targets)
-        pairs = self._pair_rows(entries, targets, keep, skill, threshold, {n: v[:n_pairs] for n, v in figures.items()})
+        pairs = self._pair_rows(entries, keep, skill, threshold, {n: v[:n_pairs] for n, v in figures.items()})
         for name in ("f1", "f1_low", "f1_high", "precision", "recall", "chance", "p_value"):
             bands[name] = figures[name][bands["target"]]
         del bands["target"]
@@ -205,14 +204,13 @@ class Labeller:
         return skill, threshold
 
     def _add_pairs(self, targets: Targets, keep: npt.NDArray[np.bool_], threshold: npt.NDArray[np.float64]) -> None:
-        for i, c in np.argwhere(keep).tolist():
-            k = int(np.searchsorted(self.first_class, c, side="right")) - 1
-            targets.add(i, k, (c - int(self.first_class[k]),), float(threshold[i, c]))
+        feature, c = np.nonzero(keep)
+        k = np.searchsorted(self.first_class, c, side="right") - 1
+        targets.add_pairs(feature, k, c - self.first_class[k], threshold[feature, c])
 
     def _pair_rows(
         self,
         entries: _Entries,
-        targets: Targets,
         keep: npt.NDArray[np.bool_],
         skill: npt.NDArray[np.float64],
         threshold: npt.NDArray[np.float64],
@@ -220,7 +218,7 @@ class Labeller:
     ) -> Rows:
         block = entries.block
         feature, classes = np.nonzero(keep)
-        kind = np.array(targets.kind[: len(feature)], dtype=np.int64)
+        kind = np.searchsorted(self.first_class, classes, side="right") - 1
         ap, auroc = np.zeros(len(feature)), np.zeros(len(feature))
         for row, k in enumerate(self.columns):
             own = np.flatnonzero(kind == k)
@@ -250,7 +248,8 @@ class Labeller:
             row = int(np.searchsorted(self.columns, k))
             name = self.labelling.kinds[k].name
             found[name] = k, choose_bands(
-                *self._half(entries, row, FIT), entries.codes[row], entries.around[number], self.n_positive[k][FIT], self.labelling.near[name][FIT], wanted[number],
+                *self._half(entries, row, FIT), entries.codes[row], entries.around[number],
+                self.n_positive[k][FIT], self.labelling.near[name][FIT], wanted[number],
             )  # fmt: skip
         rows: dict[str, list[object]] = {n: [] for n in _BAND_COLUMNS}
         for i in range(len(block)):
@@ -364,15 +363,20 @@ class _BestFeatures:
 
     def keep(self, skill: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         with self._lock:
-            together = np.concatenate([self._best, skill])
-            self._best = np.partition(together, len(skill), axis=0)[len(skill) :]
+            least = np.maximum(self._best.min(axis=0), MIN_CLASS_SKILL)
+            found = np.flatnonzero((skill >= least).any(axis=0))
+            together = np.concatenate([self._best[:, found], skill[:, found]]).T.copy()
+            together.partition(len(skill), axis=1)
+            self._best[:, found] = together[:, len(skill) :].T
             return np.asarray(skill >= np.maximum(self._best.min(axis=0), MIN_CLASS_SKILL))
 
 
 def _keep(skill: npt.NDArray[np.float64], best: _BestFeatures) -> npt.NDArray[np.bool_]:
     """Pairs better than always-on that are among a feature's best classes or a class's best features."""
     keep = best.keep(skill)
-    by_feature = np.argsort(-skill, axis=1, kind="stable")[:, :N_RANKED]
+    by_feature = np.broadcast_to(np.arange(skill.shape[1]), skill.shape)
+    if skill.shape[1] > N_RANKED:
+        by_feature = np.argpartition(-skill, N_RANKED - 1, axis=1)[:, :N_RANKED]
     np.put_along_axis(keep, by_feature, True, axis=1)
     return keep & (skill > 0)
 

@@ -23,7 +23,8 @@ def gather(  # type: ignore[no-untyped-def]
     """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` = 2 frames before and after) of a part's entries.
 
     `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
-    for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to the first beyond the part.
+    for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to
+    the first beyond the part.
     """
     last = first + len(clip)
     for i in range(len(cursor)):
@@ -191,8 +192,8 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
 def measure(  # type: ignore[no-untyped-def]
     first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, n_moves, cluster,
     indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, whole, member_positive,
-    speech, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits, found, chance, rest, dealt_hits, dealt_rest,
-    hit_clips, run, squares,
+    right, speech, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits, found, chance, rest, dealt_hits,
+    dealt_rest, hit_clips, run, squares,
 ):  # fmt: skip
     """Measure targets on a part's entries of the scored half.
 
@@ -241,8 +242,8 @@ def measure(  # type: ignore[no-untyped-def]
                 _count(
                     each, k, at[:n], value, own, turned, n_moves[k], sums, left, first_clip, classes, clip, ring,
                     cluster, low[each], high[each], members[each], aside[each], outside[each], whole[each],
-                    member_positive, speech[k], dealt_all[k], dealt_sounds[k], all_bounds[k], sounds_bounds[k], hits,
-                    found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+                    member_positive, right[each], speech[k], dealt_all[k], dealt_sounds[k], all_bounds[k],
+                    sounds_bounds[k], hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
                 )  # fmt: skip
             target = until
 
@@ -264,8 +265,8 @@ def _turn(at, turned, place, track, ring, ring_start, ring_length, moves, n_move
 @numba.njit(cache=True, nogil=True)
 def _count(  # type: ignore[no-untyped-def]
     target, k, at, value, own, turned, n_moves, sums, left, first_clip, classes, clip, ring, cluster, bottom, top,
-    members, aside, outside, row, member_positive, speech, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits,
-    found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+    members, aside, outside, row, member_positive, right_row, speech, dealt_all, dealt_sounds, all_bounds,
+    sounds_bounds, hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
 ):  # fmt: skip
     """Add the entries of one target; see `measure`."""
     c0, c1, c2, c3 = members
@@ -300,7 +301,7 @@ def _count(  # type: ignore[no-untyped-def]
             this_clip = owner
             if cluster[owner] != group:
                 if group >= 0:
-                    _flush(squares, target, group_hits, group_found, member_positive[target, group])
+                    _flush(squares, target, group_hits, group_found, member_positive[right_row, group])
                 group, group_hits, group_found = cluster[owner], 0, 0
             if row < 0 and own_kind < 0 and ring[k, owner - first_clip] != this_ring:
                 if this_ring >= 0:
@@ -371,12 +372,12 @@ def _add_deals(deals, bounds, n, members, aside, hits, rest):  # type: ignore[no
 
 
 @numba.njit(cache=True, nogil=True)
-def flush_all(run, squares, member_positive):  # type: ignore[no-untyped-def]
+def flush_all(run, squares, member_positive, right):  # type: ignore[no-untyped-def]
     """Add the clusters still under way to the sums of their targets."""
     for target in range(len(run)):
         group = run[target, 0]
         if group >= 0:
-            _flush(squares, target, run[target, 1], run[target, 2], member_positive[target, group])
+            _flush(squares, target, run[target, 1], run[target, 2], member_positive[right[target], group])
             run[target] = (-1, 0, 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,28 +23,40 @@ MIN_FOUND_SHARE = 0.2
 MAX_DOF, MAX_SHAPE = 200, 100.0
 """Degrees of freedom are taken to be no more; beyond this shape, the root of a gamma variable is expanded."""
 
+_COLUMNS = 2 + MAX_MEMBERS + MAX_ASIDE + 2
+
 Rows = dict[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass
 class Targets:
     """Rows to measure, in any order: feature within its block, kind, value band, classes that are right.
 
-    `aside`: classes of the kind that were set aside, with the frames near them; `outside`: (column of a kind, class)
+    Also classes of the kind that were set aside, with the frames near them; and, `outside`, (column of a kind, class)
     whose frames do not count.
     """
 
-    feature: list[int] = field(default_factory=list)
-    kind: list[int] = field(default_factory=list)
-    low: list[float] = field(default_factory=list)
-    high: list[float] = field(default_factory=list)
-    members: list[tuple[int, ...]] = field(default_factory=list)
-    aside: list[tuple[int, ...]] = field(default_factory=list)
-    outside: list[tuple[int, int]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._pairs: list[tuple[npt.NDArray[np.int64], Floats]] = []
+        self._rows: list[tuple[int, ...]] = []
+        self._bands: list[tuple[float, float]] = []
+        self._n_pairs = 0
 
     def __len__(self) -> int:
-        return len(self.feature)
+        return self._n_pairs + len(self._rows)
+
+    def add_pairs(
+        self,
+        feature: npt.NDArray[np.int64],
+        kind: npt.NDArray[np.int64],
+        member: npt.NDArray[np.int64],
+        low: Floats,
+    ) -> None:
+        """Add a row for each class above each threshold; only before other rows."""
+        pairs = np.full((len(feature), _COLUMNS), -1, dtype=np.int64)
+        pairs[:, 0], pairs[:, 1], pairs[:, 2] = feature, kind, member
+        self._pairs.append((pairs, np.stack([low, np.full(len(low), np.inf)], axis=1)))
+        self._n_pairs += len(feature)
 
     def add(
         self,
@@ -57,14 +69,18 @@ class Targets:
         outside: tuple[int, int] = (-1, -1),
     ) -> int:
         """Add a row; returns its number."""
-        self.feature.append(feature)
-        self.kind.append(kind)
-        self.members.append((*members, *[-1] * (MAX_MEMBERS - len(members))))
-        self.low.append(low)
-        self.high.append(high)
-        self.aside.append((*aside, *[-1] * (MAX_ASIDE - len(aside))))
-        self.outside.append(outside)
-        return len(self.feature) - 1
+        free = [-1] * (MAX_MEMBERS - len(members)), [-1] * (MAX_ASIDE - len(aside))
+        self._rows.append((feature, kind, *members, *free[0], *aside, *free[1], *outside))
+        self._bands.append((low, high))
+        return len(self) - 1
+
+    def arrays(self) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Return `[t, 11]` feature, kind, members, classes set aside and `outside` of all rows, and `[t, 2]` bands."""
+        rows = np.array(self._rows, dtype=np.int64).reshape(-1, _COLUMNS)
+        bands = np.array(self._bands, dtype=np.float64).reshape(-1, 2)
+        return np.concatenate([*(each for each, _ in self._pairs), rows]), np.concatenate(
+            [*(each for _, each in self._pairs), bands]
+        )
 
 
 def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
@@ -73,8 +89,10 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
     `f1`, `f1_low`, `f1_high` (95 %, clusters of clips), `precision`, `recall`, `chance` (mean F1 with moved labels) and
     `p_value`. Entries of the block must ascend in frames.
     """
-    order = np.lexsort((np.array(targets.kind, dtype=np.int64), np.array(targets.feature, dtype=np.int64)))
-    rows = _Rows.of(labelling, targets, order)
+    table, band = targets.arrays()
+    order = np.lexsort((table[:, 1], table[:, 0]))
+    table, band = table[order], band[order]
+    rows = _Rows.of(labelling, table, band)
     n, n_whole = len(order), int(rows.whole.max(initial=-1)) + 1
     n_deals = max([table.shape[1] for table in labelling.dealt[0]], default=0)
     hits, found, hit_clips = (np.zeros(n, dtype=np.int64) for _ in range(3))
@@ -82,18 +100,19 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
     dealt_hits, dealt_rest = (np.zeros((n_whole, n_deals), dtype=np.int32) for _ in range(2))
     run, squares = np.zeros((n, 3), dtype=np.int64), np.zeros((n, 3))
     run[:, 0] = -1
-    indptr = np.searchsorted(np.array(targets.feature, dtype=np.int64)[order], np.arange(len(block) + 1))
+    indptr = np.searchsorted(table[:, 0], np.arange(len(block) + 1))
     cursor = block.indptr[:-1].copy()
     speech = np.array([_speech(each.classes) for each in labelling.kinds], dtype=np.int16)
     for number in range(labelling.n_parts) if n else ():
         part = labelling.part(number)
         scoring.measure(
             part.first, part.first_clip, part.classes, part.clip, part.place, part.track, part.ring, part.ring_start,
-            part.ring_length, part.moves, labelling.n_moves, labelling.cluster, block.indptr, block.frames, block.values, cursor, indptr,
-            rows.kind, rows.low, rows.high, rows.members, rows.aside, rows.outside, rows.whole, rows.of_cluster, speech,
-            *labelling.dealt, *labelling.dealt_bounds, hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+            part.ring_length, part.moves, labelling.n_moves, labelling.cluster, block.indptr, block.frames,
+            block.values, cursor, indptr, rows.kind, rows.low, rows.high, rows.members, rows.aside, rows.outside,
+            rows.whole, rows.of_cluster, rows.right, speech, *labelling.dealt, *labelling.dealt_bounds, hits, found, chance,
+            rest, dealt_hits, dealt_rest, hit_clips, run, squares,
         )  # fmt: skip
-    scoring.flush_all(run, squares, rows.of_cluster)
+    scoring.flush_all(run, squares, rows.of_cluster, rows.right)
     figures = _figures(rows, hits, found, squares)
     _add_chance(figures, rows, found, chance, rest, labelling.n_moves[rows.kind])
     _add_chance_of_deals(figures, labelling, rows, found, dealt_hits, dealt_rest, hit_clips)
@@ -110,8 +129,9 @@ def _speech(classes: tuple[str, ...]) -> int:
 class _Rows:
     """Targets as arrays `[t]`, sorted by feature.
 
-    `of_cluster [t, g]` and `positive [t]` are the right frames of each, by cluster and in all: without those near
+    `of_cluster [r, g]` and `positive [t]` are the right frames of each, by cluster and in all: without those near
     classes set aside, or in the class left out, clusters losing their share of these. `share`: what that leaves.
+    `right [t]` is each target's row of `of_cluster`: many targets have the same classes.
     `length [t]`: how many frames one interval of its class has.
     """
 
@@ -123,18 +143,17 @@ class _Rows:
     outside: npt.NDArray[np.int16]
     whole: npt.NDArray[np.int64]
     of_cluster: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int64]
     positive: Floats
     share: Floats
     length: Floats
 
     @classmethod
-    def of(cls, labelling: Labelling, targets: Targets, order: npt.NDArray[np.intp]) -> _Rows:
-        n = len(order)
-        kind = np.array(targets.kind, dtype=np.int64)[order]
-        members = np.array(targets.members, dtype=np.int16).reshape(n, MAX_MEMBERS)[order]
-        aside = np.array(targets.aside, dtype=np.int16).reshape(n, MAX_ASIDE)[order]
-        outside = np.array(targets.outside, dtype=np.int16).reshape(n, 2)[order]
-        whole = np.where(labelling.whole[kind], np.cumsum(labelling.whole[kind]) - 1, -1).astype(np.int64)
+    def of(cls, labelling: Labelling, table: npt.NDArray[np.int64], band: Floats) -> _Rows:
+        classes, right = np.unique(table[:, 1:], axis=0, return_inverse=True)
+        n, kind = len(classes), classes[:, 0]
+        members, aside = classes[:, 1 : 1 + MAX_MEMBERS], classes[:, 1 + MAX_MEMBERS : -2]
+        outside = classes[:, -2:]
         of_cluster = np.zeros((n, int(labelling.cluster.max(initial=0)) + 1), dtype=np.int32)
         positive, length = np.zeros(n), np.ones(n)
         for k in np.unique(kind):
@@ -158,18 +177,31 @@ class _Rows:
         share = positive / np.maximum(of_cluster.sum(axis=1), 1)
         changed = np.flatnonzero(share < 1)
         of_cluster[changed] = np.rint(of_cluster[changed] * share[changed, None]).astype(np.int32)
-        low, high = (np.array(each, dtype=np.float64)[order] for each in (targets.low, targets.high))
-        return cls(kind, low, high, members, aside, outside, whole, of_cluster, positive, share, length)
+        held = labelling.whole[kind[right]]
+        return cls(
+            kind=kind[right],
+            low=np.ascontiguousarray(band[:, 0]),
+            high=np.ascontiguousarray(band[:, 1]),
+            members=members[right].astype(np.int16),
+            aside=aside[right].astype(np.int16),
+            outside=outside[right].astype(np.int16),
+            whole=np.where(held, np.cumsum(held) - 1, -1).astype(np.int64),
+            of_cluster=of_cluster,
+            right=right,
+            positive=positive[right],
+            share=share[right],
+            length=length[right],
+        )
 
 
 def _figures(rows: _Rows, hits: npt.NDArray[np.int64], found: npt.NDArray[np.int64], squares: Floats) -> Rows:
     total = np.maximum(found + rows.positive, 1)
     f1 = np.minimum(2 * hits / total, 1.0)
-    both = squares[:, 2] + np.einsum("tg,tg->t", rows.of_cluster, rows.of_cluster, dtype=np.float64)
+    both = squares[:, 2] + np.einsum("tg,tg->t", rows.of_cluster, rows.of_cluster, dtype=np.float64)[rows.right]
     n_clusters = max(rows.of_cluster.shape[1], 2)
     spread = 4 * squares[:, 0] - 4 * f1 * squares[:, 1] + f1**2 * both
     variance = n_clusters / (n_clusters - 1) * np.maximum(spread, 0) / total**2
-    low, high = f1_interval(f1, variance, (rows.of_cluster > 0).sum(axis=1))
+    low, high = f1_interval(f1, variance, (rows.of_cluster > 0).sum(axis=1)[rows.right])
     return {
         "f1": f1,
         "f1_low": low,
