@@ -47,7 +47,7 @@ CLIPS, FEATURES, LABELS, CLASSES, TOTALS = (
 )
 PART_FRAMES = 1 << 16
 """A part of `codes` is closed with the clip that fills this many frames (22 minutes)…"""
-PART_ENTRIES = 1 << 22
+PART_ENTRIES = 1 << 21
 """…or this many entries; a part of `postings` with the feature that fills as many."""
 
 HEAVY_ENTRIES, HEAVY_PER_CLIP = 1 << 14, 4

@@ -131,6 +131,7 @@ class CofiringCounter:
                 _fill(own, at, indptr, file.read("features"), bounds, features)
                 if self._correlate:
                     _fill(own, at, indptr, file.read("values"), bounds, values)
+                file.release()
         return bounds, features, values
 
     def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

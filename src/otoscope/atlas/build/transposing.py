@@ -18,7 +18,7 @@ import numpy.typing as npt
 from otoscope.evaluation.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 
-BLOCK_ENTRIES = 1 << 20
+BLOCK_ENTRIES = 1 << 17
 
 
 class Transposed:

@@ -48,6 +48,7 @@ class AcousticTable:
         self.cross = np.zeros((3, 3))
         for first, part in parts:
             _sum_measures(part.read("measures"), first, clip_bounds, cluster, self.sums, self.cross)
+            part.release()
 
     def of(self, block: Block) -> Columns:
         """Return `correlation`, `low`, `high` (95 %), `partial` `[n, 4]` (see `HEARD`; partial given the others, pitch
@@ -65,6 +66,7 @@ class AcousticTable:
                 part.read("measures"), first, self.bounds, self.cluster, block.indptr[start : stop + 1], block.frames,
                 block.values, cursor, sums,
             )  # fmt: skip
+            part.release()
         n, n_voiced = self.sums[:, 6], self.sums[:, 7]
         columns = []
         for j in range(3):

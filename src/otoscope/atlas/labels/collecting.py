@@ -72,6 +72,8 @@ def collect_labels(
     opened = [(ArrayFile(frames), ArrayFile(rest), frame, clip) for frames, rest, frame, clip in parts]
 
     def read(number: int) -> LabelPart:
+        for file in opened[number - 1][:2]:  # what was read before it
+            file.release()
         frames, rest, first_frame, first_clip = opened[number]
         arrays = {name: rest.read(name) for name in _SCRATCH}
         return LabelPart(first=first_frame, first_clip=first_clip, classes=frames.read("classes"), **arrays)
