@@ -2,12 +2,14 @@
 
     python benchmarks/atlas_build.py [--quick] [--long N]
 
-One pass of a model of whisper-tiny's size (random weights) makes two atlases: of a TopK dictionary (3,072 features,
-32 active, random weights) and of the neurons of a layer. The clips are the bundled corpus's, joined to 30 s each with
-their phones and words. Others do one of two things: run openai-whisper clip by clip, text included, save float32 arrays
-and go through all of them for every feature, as FREUD does; or harvest once and go through the store once with numpy.
-Memory is the most that a process of its own has held, with the bundled model over short clips; a second process only
-opens the corpus. Times are CPU seconds of one process on one thread.
+A model of whisper-tiny's size (random weights) makes the atlas of a TopK dictionary (3,072 features, 32 active, random
+directions), alone and in one pass with that of a layer's neurons. The clips are the bundled corpus's, joined to 30 s
+each with their phones and words. Others do one of two things: run openai-whisper clip by clip, text included, save
+float32 codes and go through all files for every feature, as FREUD does; or let our harvest write activations to disk
+and go through the store, once for all features or, with dense codes on disk, once for each. Fewer clips are enough for
+them, as all they do takes as long for each clip. Memory is the most that a process of its own has held, with the
+bundled model's first layer over short clips; a second process only opens the corpus. Times are CPU seconds of one
+process on one thread; memory is measured with as many threads as there are cores.
 """
 
 from __future__ import annotations
@@ -35,7 +37,13 @@ TEXT_TOKENS = 40
 """Tokens of text that FREUD's way decodes for each clip; its default of 224 takes twice the time."""
 PROBED = 4
 """Features whose scans are timed; all others take as long."""
+OTHERS_CLIPS = 6
+"""Clips that others go through."""
 STEPS: dict[str, tuple[str, str]] = {
+    "pilot: encoder and dictionary over the clips that decide the floors": (
+        "otoscope.atlas.build.encoding",
+        "_find_floors",
+    ),
     "encoder": ("otoscope.models.loaded.LoadedModel", "forward"),
     "log-mel": ("otoscope.models.loaded.LoadedModel", "windows"),
     "dictionaries": ("otoscope.atlas.build.encoding", "_encoded"),
@@ -82,14 +90,20 @@ def timed(spent: dict[str, float]) -> None:
     """Have the steps add what they take to `spent`."""
     import importlib
 
+    within: list[str] = []
+
     def wrap(work: Callable[..., Any], name: str) -> Callable[..., Any]:
         @functools.wraps(work)
         def measured(*args: Any, **options: Any) -> Any:
+            if within:  # a step of a step
+                return work(*args, **options)
+            within.append(name)
             start = time.process_time()
             try:
                 return work(*args, **options)
             finally:
                 spent[name] += time.process_time() - start
+                within.pop()
 
         return measured
 
@@ -102,32 +116,23 @@ def timed(spent: dict[str, float]) -> None:
         setattr(owner, attribute, wrap(getattr(owner, attribute), name))
 
 
-def ours(checkpoint: Path, n_clips: int, folder: Path) -> dict[str, float]:
-    """Build both atlases in one pass; return the CPU seconds of every step and of all."""
+def ours(checkpoint: Path, n_clips: int, folder: Path, *, neurons: bool = False) -> dict[str, float]:
+    """Build the atlas of the TopK dictionary, with neurons also theirs in one pass; return the CPU seconds of each step."""
     import otoscope as oto
     from otoscope.atlas import build_atlases
     from otoscope.dictionaries import Neurons
 
     model, corpus = oto.load_model(checkpoint), oto.corpus(folder / "corpus")[:n_clips]
-    dictionaries = [topk_dictionary(384), Neurons(NEURON_SITE, model.width(NEURON_SITE), name="neurons")]
-    build_atlases(model, dictionaries, corpus[:2], [folder / "w1", folder / "w2"], progress=False)  # compiles
-    spent: dict[str, float] = defaultdict(float)
+    dictionaries: list[Any] = [topk_dictionary(384)]
+    if neurons:
+        dictionaries.append(Neurons(NEURON_SITE, model.width(NEURON_SITE), name="neurons"))
+    number = range(len(dictionaries))
+    build_atlases(model, dictionaries, corpus[:2], [folder / f"warm-{i}" for i in number], progress=False)  # compiles
+    spent: dict[str, float] = dict.fromkeys(STEPS, 0.0)
     timed(spent)
     start = time.process_time()
-    build_atlases(model, dictionaries, corpus, [folder / "a1", folder / "a2"], progress=False)
+    build_atlases(model, dictionaries, corpus, [folder / f"atlas-{i}" for i in number], progress=False)
     return {**spent, "all": time.process_time() - start}
-
-
-def ours_without_neurons(checkpoint: Path, n_clips: int, folder: Path) -> dict[str, float]:
-    """Build the atlas of the TopK dictionary alone: what the others are compared with."""
-    import otoscope as oto
-    from otoscope.atlas import build_atlas
-
-    model, corpus = oto.load_model(checkpoint), oto.corpus(folder / "corpus")[:n_clips]
-    build_atlas(model, topk_dictionary(384), corpus[:2], folder / "w3", progress=False)
-    start = time.process_time()
-    build_atlas(model, topk_dictionary(384), corpus, folder / "a3", progress=False)
-    return {"all": time.process_time() - start}
 
 
 def freuds_way(checkpoint: Path, n_clips: int, folder: Path) -> dict[str, float]:
@@ -154,6 +159,12 @@ def freuds_way(checkpoint: Path, n_clips: int, folder: Path) -> dict[str, float]
         paths.append(folder / f"{clip.clip_id}.npy")
         np.save(paths[-1], code)
     harvested = time.process_time() - start
+    scanned = scan_by_feature(paths)
+    return {"harvest": harvested, "scans": scanned, "all": harvested + scanned}
+
+
+def scan_by_feature(paths: Sequence[Path]) -> float:
+    """CPU seconds of loading all files for every feature: counts, means and the ten clips with the highest peaks."""
     start = time.process_time()
     for feature in range(PROBED):
         peaks, count, total = [], 0, 0.0
@@ -163,31 +174,45 @@ def freuds_way(checkpoint: Path, n_clips: int, folder: Path) -> dict[str, float]
             count += int((column > 0).sum())
             total += float(column.sum())
         sorted(peaks, reverse=True)[:10]
-    scanned = (time.process_time() - start) / PROBED * N_FEATURES
-    return {"harvest": harvested, "scans": scanned, "all": harvested + scanned}
+    return (time.process_time() - start) / PROBED * N_FEATURES
 
 
 def harvest_and_scan(checkpoint: Path, n_clips: int, folder: Path) -> dict[str, float]:
-    """Our own harvest to disk, then one pass of numpy over the store: counts, means, maxima and ten peaks each."""
-    import torch
-
+    """Our own harvest to disk, then numpy: one pass over the store for all features, and dense codes on disk scanned
+    for every feature."""
     import otoscope as oto
 
     model, corpus = oto.load_model(checkpoint), oto.corpus(folder / "corpus")[:n_clips]
     dictionary = topk_dictionary(384)
+    oto.harvest(model, corpus[:1], [SITE], folder / "warm", progress=False)
     start = time.process_time()
     store = oto.harvest(model, corpus, [SITE], folder / "store", progress=False)
     harvested = time.process_time() - start
     start = time.process_time()
     count, total, peaks = np.zeros(N_FEATURES), np.zeros(N_FEATURES), []
     for clip_id in store.clips:
-        code = dictionary.encode(torch.from_numpy(store.clip(SITE, clip_id))).dense().numpy()
+        code = dense_code(dictionary, store, clip_id)
         count += (code > 0).sum(axis=0)
         total += code.sum(axis=0)
         peaks.append(code.max(axis=0))
     np.argsort(-np.stack(peaks), axis=0)[:10]
     scanned = time.process_time() - start
-    return {"harvest": harvested, "scan": scanned, "all": harvested + scanned}
+    start = time.process_time()
+    paths = [folder / f"{clip_id}.npy" for clip_id in store.clips]
+    for path in paths:
+        np.save(path, dense_code(dictionary, store, path.stem))
+    saved = time.process_time() - start
+    by_feature = scan_by_feature(paths)
+    return {"harvest": harvested, "once": harvested + scanned, "all": harvested + saved + by_feature}
+
+
+def dense_code(dictionary: Any, store: Any, clip_id: str) -> np.ndarray:
+    """The code `[t, n]` of a harvested clip."""
+    import torch
+
+    with torch.inference_mode():
+        found: np.ndarray = dictionary.encode(torch.from_numpy(store.clip(SITE, clip_id))).dense().numpy()
+    return found
 
 
 def memory(what: str, n_clips: int, folder: Path) -> dict[str, float]:
@@ -200,8 +225,8 @@ def memory(what: str, n_clips: int, folder: Path) -> dict[str, float]:
     if what == "corpus":
         return {"mb": peak_mb(), "clips": len(corpus)}
     model = oto.load_model("pocket")
-    sparse = RandomBasis("encoder.2.resid_post", 128, 1024, seed=0, k=16, name="sparse")
-    both = [sparse, Neurons("encoder.2.mlp.post", 512, name="neurons")]
+    sparse = RandomBasis("encoder.0.resid_post", 128, 1024, seed=0, k=16, name="sparse")
+    both = [sparse, Neurons("encoder.0.mlp.post", 512, name="neurons")]
     stages: dict[str, float] = {}
 
     def report(stage: str, done: int, total: int) -> None:
@@ -222,9 +247,10 @@ def short_corpus(n_clips: int, folder: Path) -> None:
     Corpus("short", clips).save(folder / f"short-{n_clips}")
 
 
-WORKERS = {
+OURS = ("ours", "with_neurons")
+WORKERS: dict[str, Callable[..., dict[str, float]]] = {
     "ours": ours,
-    "ours_without_neurons": ours_without_neurons,
+    "with_neurons": functools.partial(ours, neurons=True),
     "freuds_way": freuds_way,
     "harvest_and_scan": harvest_and_scan,
 }
@@ -256,30 +282,36 @@ def work(words: Sequence[str]) -> None:
 
 def table(found: dict[str, dict[str, float]], held: dict[tuple[str, int], dict[str, float]], n_clips: int) -> str:
     """Return the Markdown tables."""
-    steps, everything = found["ours"], found["ours"]["all"]
     lines = [
         f"One thread of {processor()}; {n_clips} clips of 30 s; whisper-tiny's size, random weights; "
-        f"TopK n = {N_FEATURES:,}, k = {K} on `{SITE}` and the neurons of `{NEURON_SITE}` in one pass. "
+        f"TopK n = {N_FEATURES:,}, k = {K} on `{SITE}` (the pass ends there), neurons of `{NEURON_SITE}`. "
         "CPU time; a process each.",
         "",
-        "| step | CPU s | share |",
-        "|---|---|---|",
+        "| step | TopK, CPU s | share | TopK and neurons in one pass, CPU s | share |",
+        "|---|---|---|---|---|",
     ]
-    rest = everything - sum(steps[name] for name in STEPS)
-    rows = [*((name, steps[name]) for name in STEPS), ("decoding audio, and the rest", rest), ("all", everything)]
-    lines += [f"| {name} | {seconds:.2f} | {seconds / everything:.1%} |" for name, seconds in rows]
-    alone = found["ours_without_neurons"]["all"]
-    lines += ["", "| TopK dictionary alone | CPU s per clip | times ours |", "|---|---|---|"]
-    freud, naive = found["freuds_way"], found["harvest_and_scan"]
+    columns = []
+    for name in ("ours", "with_neurons"):
+        spent, everything = found[name], found[name]["all"]
+        rest = everything - sum(spent[step] for step in STEPS)
+        rows = {**{step: spent[step] for step in STEPS}, "decoding audio, and the rest": rest, "all": everything}
+        columns.append({step: f"{seconds:.2f} | {seconds / everything:.1%}" for step, seconds in rows.items()})
+    lines += [f"| {step} | {columns[0][step]} | {columns[1][step]} |" for step in columns[0]]
+    alone = found["ours"]["all"] / n_clips
+    freud, naive = (
+        {k: v / OTHERS_CLIPS for k, v in found[name].items()} for name in ("freuds_way", "harvest_and_scan")
+    )
+    extrapolated = f"(each feature takes as long: extrapolated from {PROBED})"
     others = [
-        ("otoscope: codes, postings, statistics, labels with their chance", alone),
-        (f"openai-whisper with {TEXT_TOKENS} tokens of text, float32 on disk", freud["harvest"]),
-        ("… and a scan of all files for every feature (extrapolated from "
-         f"{PROBED} features): statistics and top examples only", freud["all"]),
+        ("otoscope: codes, postings, statistics, relations, labels with their chance", alone),
         ("our harvest to disk", naive["harvest"]),
-        ("… and one numpy scan for all features: counts, means, peaks only", naive["all"]),
-    ]  # fmt: skip
-    lines += [f"| {name} | {seconds / n_clips:.3f} | {seconds / alone:.2f} |" for name, seconds in others]
+        ("… and one numpy pass for all features: counts, means, peaks", naive["once"]),
+        (f"… or dense codes on disk, and a scan of all files for every feature {extrapolated}", naive["all"]),
+        (f"openai-whisper with {TEXT_TOKENS} tokens of text, float32 codes on disk", freud["harvest"]),
+        (f"… and a scan of all files for every feature {extrapolated}: as FREUD", freud["all"]),
+    ]
+    lines += ["", f"| TopK alone; others over {OTHERS_CLIPS} clips | CPU s per clip | times ours |", "|---|---|---|"]
+    lines += [f"| {name} | {seconds:.3f} | {seconds / alone:.2f} |" for name, seconds in others]
     if held:
         sizes = sorted({size for _, size in held})
         lines += [
@@ -295,6 +327,8 @@ def table(found: dict[str, dict[str, float]], held: dict[tuple[str, int], dict[s
         for stage in [*stages, "mb"]:
             cells = " | ".join(f"{held['build', size][stage]:.0f}" for size in sizes)
             lines.append(f"| {names.get(stage, f'… up to the end of “{stage}”')} | {cells} |")
+        beyond = (held["build", size]["mb"] - held["corpus", size]["mb"] for size in sizes)
+        lines.append("| building, beyond opening the corpus | " + " | ".join(f"{mb:.0f}" for mb in beyond) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -307,14 +341,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few clips, no memory; leave the written table alone")
     parser.add_argument("--long", type=int, default=10_000, help="clips of the long corpus (default: 10,000)")
     options = parser.parse_args()
-    n_clips = 6 if options.quick else 40
+    n_clips = OTHERS_CLIPS if options.quick else 120
     held: dict[tuple[str, int], dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "tiny"
         save_checkpoint(checkpoint)
-        found = {name: in_process(name, checkpoint, n_clips) for name in WORKERS}
+        found = {name: in_process(name, checkpoint, n_clips if name in OURS else OTHERS_CLIPS) for name in WORKERS}
         for size in () if options.quick else (100, options.long):
             short_corpus(size, Path(folder))
+            if not held:
+                in_process("memory", "build", size, folder)  # compiles, and keeps that for the next
             for what in ("corpus", "build"):
                 held[what, size] = in_process("memory", what, size, folder)
     text = table(found, held, n_clips)
