@@ -117,7 +117,7 @@ def timed(spent: dict[str, float]) -> None:
 
 
 def ours(checkpoint: Path, n_clips: int, folder: Path, *, neurons: bool = False) -> dict[str, float]:
-    """Build the atlas of the TopK dictionary, with neurons also theirs in one pass; return the CPU seconds of each step."""
+    """Build the atlas of the TopK dictionary, with `neurons` two in one pass; return the CPU seconds of every step."""
     import otoscope as oto
     from otoscope.atlas import build_atlases
     from otoscope.dictionaries import Neurons
