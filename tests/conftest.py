@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 IN_CI = bool(os.environ.get("CI"))
-TOGETHER = ("tests/atlas/", "tests/cli/", "tests/server/", "tests/workspace/")
+TOGETHER = ("tests/cli/", "tests/server/", "tests/workspace/")
 """Folders whose tests share what takes seconds to make; all others are handed to workers file by file."""
 FIRST = (
-    "tests/atlas/",
-    "tests/evaluation/test_necessity.py",
     "tests/cli/",
     "tests/server/",
+    "tests/evaluation/test_necessity.py",
+    "tests/atlas/test_science.py",
+    "tests/atlas/",
     "tests/audio/test_fuzz_decoding.py",
 )
 """What takes longest begins first, so that no worker is left with it at the end."""

@@ -17,7 +17,7 @@ from otoscope.workspace import DictionaryPlan, Plan, Workspace, run_pipeline
 if TYPE_CHECKING:
     from otoscope.audio import Clip, Corpus
 
-N_SPEECH, N_SOUNDS = 100, 40
+N_SPEECH, N_SOUNDS = 64, 28
 
 
 @pytest.fixture(scope="session")
