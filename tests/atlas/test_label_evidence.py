@@ -11,8 +11,11 @@ from planted_world import PlantedModel, silence
 from otoscope.atlas import Atlas, build_atlas
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.dictionaries import Neurons
+from otoscope.evaluation.by_feature import Block
 from otoscope.evaluation.discovery import family_q_values
-from otoscope.evaluation.labelling import LabelCollector, LabelKindClasses
+from otoscope.evaluation.label_sets import LabelSet
+from otoscope.evaluation.labelling import SCORE, LabelCollector, LabelKindClasses, labelling_of_sets
+from otoscope.evaluation.targets import Targets, measure
 
 SITE = "encoder.1.mlp.post"
 PHONES = ("a", "iː", "u", "m", "n", "s", "t", "k", "l", "ɹ")
@@ -143,6 +146,35 @@ def test_short_clips_rotate_together_with_their_neighbours() -> None:
     assert part.ring_length.min() >= 150
     assert len(set(part.ring[0, :20]) & set(part.ring[0, 20:])) == 0
     assert part.moves.min() >= 25
+
+
+@pytest.mark.parametrize("n_clips", [16, 320])
+def test_p_values_of_unrelated_features_are_small_as_often_as_they_say(n_clips: int) -> None:
+    """Runs of frames that know nothing of runs of labels, moved often in few rings and rarely in many."""
+    rng = np.random.default_rng(n_clips)
+    length, n_features = 200, 300
+    n = n_clips * length
+    own = np.repeat(rng.choice(4, n // 5, p=[0.1, 0.2, 0.1, 0.6]), 5).astype(np.int16)
+    labels = LabelSet("phone", ("a", "s", "t"), own, np.bincount(own)[:3] // 5, whole_clips=False, n_dropped=0)
+    of_clip = np.repeat(np.arange(n_clips, dtype=np.int32), length)
+    labelling = labelling_of_sets([labels], of_clip, np.full(n_clips, SCORE, dtype=np.uint8), seed=0)
+    found = [np.flatnonzero(np.repeat(rng.random(n // 4) < 0.05, 4)) for _ in range(n_features)]
+    found.append(np.flatnonzero((own == 0) & (rng.random(n) < 0.3)))
+    indptr = np.concatenate([[0], np.cumsum([len(each) for each in found])]).astype(np.int64)
+    frames = np.concatenate(found).astype(np.uint32)
+    targets = Targets()
+    for feature in range(n_features + 1):
+        targets.add(feature, 0, (0,), 0.5)
+    figures = measure(labelling, Block(0, indptr, frames, np.ones(len(frames), dtype=np.float32)), targets)
+    p = figures["p_value"][:-1]
+    assert 0.3 < (p < 0.5).mean() < 0.7
+    assert (p < 0.05).mean() <= 0.08
+    assert (p < 0.005).mean() <= 0.015
+    assert figures["p_value"][-1] < 1e-6, "the control: one that knows the label"
+    share = (own == 0).mean()
+    by_chance = 2 * np.diff(indptr) * share / (np.diff(indptr) + n * share)
+    assert figures["chance"][:-1].mean() == pytest.approx(by_chance[:-1].mean(), rel=0.03)
+    assert (labelling.n_moves[0] < 32) == (n_clips > 100)
 
 
 def test_a_loud_feature_is_acoustic_and_says_so() -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from otoscope.evaluation.labelling import NEAR
+
 SCORED = 1 << 14
 FIT, SCORE = 0, 1
 
@@ -20,7 +22,7 @@ FIT, SCORE = 0, 1
 def gather(  # type: ignore[no-untyped-def]
     first, classes, clip, offset, halving, columns, banded, indptr, frames, cursor, codes, around, sides
 ):
-    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` = 2 frames before and after) of a part's entries.
+    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
 
     `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
     for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to
@@ -30,16 +32,20 @@ def gather(  # type: ignore[no-untyped-def]
     for i in range(len(cursor)):
         entry = cursor[i]
         while entry < indptr[i + 1] and frames[entry] < last:
-            t = np.int64(frames[entry]) - first
+            t = np.uint64(np.int64(frames[entry]) - first)
             own = clip[t]
+            here, shift = classes[t], offset[np.uint64(own)]
             for k in range(len(columns)):
-                c = classes[t, columns[k]]
-                codes[k, entry] = c + offset[own, k] * (c >= 0)
+                c = here[columns[k]]
+                codes[k, entry] = c + (shift[k] if c >= 0 else 0)
             for h in range(len(halving)):
-                sides[h, entry] = offset[own, halving[h]] > 0
-            for b in range(len(banded)):
-                around[b, entry, 0] = classes[t - 2, banded[b]] if t >= 2 and clip[t - 2] == own else -1
-                around[b, entry, 1] = classes[t + 2, banded[b]] if t + 2 < len(clip) and clip[t + 2] == own else -1
+                sides[h, entry] = shift[halving[h]] > 0
+            for way in range(2):
+                other = np.int64(t) - NEAR if way == 0 else np.int64(t) + NEAR
+                same = 0 <= other < len(clip) and clip[np.uint64(other)] == own
+                beside = classes[np.uint64(other) if same else t]
+                for b in range(len(banded)):
+                    around[b, entry, way] = beside[banded[b]] if same else -1
             entry += 1
         cursor[i] = entry
 
