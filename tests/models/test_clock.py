@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,3 +50,9 @@ def test_whisper_runs_at_fifty_positions_a_second() -> None:
 
 def test_the_documented_example_is_true() -> None:
     assert doctest.testmod(clock_module) == (0, 1)
+
+
+@given(clocks, st.lists(st.floats(-1, 1000), max_size=20))
+def test_many_times_are_placed_as_each_of_them_is(clock: Clock, times: list[float]) -> None:
+    found = clock.first_after_each(np.array(times)[:, None])
+    assert found.tolist() == [[clock.first_after(time)] for time in times]

@@ -61,7 +61,9 @@ class LabelKind:
 
 def _spoken(tier: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
     def intervals(clip: Clip) -> tuple[Interval, ...] | None:
-        found = tuple(each for each in clip.tier(tier) if each.label.strip() not in PAUSES)
+        everything = clip.tier(tier)
+        pauses = {label for label in {each.label for each in everything} if label.strip() in PAUSES}
+        found = tuple(each for each in everything if each.label not in pauses)
         if found:
             return found
         return () if _is_sound(clip) else None
@@ -117,9 +119,10 @@ def _natural(dimension: str, alphabet: str) -> Callable[[Clip], tuple[Interval, 
         spoken = _spoken("phones")(clip)
         if not spoken:
             return spoken
+        of_symbol = {label: to_base(label, alphabet) or () for label in {each.label for each in spoken}}
         found = []
         for each in spoken:
-            phones = to_base(each.label, alphabet) or ()
+            phones = of_symbol[each.label]
             step = (each.end_s - each.start_s) / max(1, len(phones))
             for number, phone in enumerate(phones):
                 if (name := class_of.get(phone, NO_CLASS)) != MOVING:
@@ -224,10 +227,11 @@ def _paint(
     """Write the class of every frame of one clip; a clip where no class occurs is all "none of them"."""
     if not intervals:
         frames[:] = len(index)
-    for each in intervals:
-        first = clock.first_after(each.start_s)
-        last = max(first, clock.first_after(each.end_s))
-        frames[first:last] = index.get(each.label.strip(), len(index))
+    times = np.array([(each.start_s, each.end_s) for each in intervals], dtype=np.float64).reshape(-1, 2)
+    spans = clock.first_after_each(times).tolist()
+    of_label = {each.label: index.get(each.label.strip(), len(index)) for each in intervals}
+    for (first, last), each in zip(spans, intervals, strict=True):
+        frames[first : max(first, last)] = of_label[each.label]
 
 
 def split_clips(corpus: Corpus, clip_frames: list[int], seed: int) -> tuple[npt.NDArray[np.uint8], str]:

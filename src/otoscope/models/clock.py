@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 FRAME_S = 0.02
 """Seconds between two encoder positions (Whisper, wav2vec2 and HuBERT alike)."""
@@ -43,6 +48,13 @@ class Clock:
     def first_after(self, time_s: float) -> int:
         """Return the first frame whose centre lies at `time_s` or later (never below 0)."""
         return max(0, math.ceil((time_s - self.offset_s) * self.positions_hz - _SLACK))
+
+    def first_after_each(self, times_s: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Return `first_after` of each of many times, in their shape."""
+        import numpy as np
+
+        found = np.ceil((times_s - self.offset_s) * self.positions_hz - _SLACK)
+        return np.clip(found, 0, 2**62).astype(np.int64)
 
     def span(self, start_s: float, end_s: float) -> tuple[int, int]:
         """Return `(first, stop)`: the frames whose centres lie in `start_s <= centre < end_s`.
