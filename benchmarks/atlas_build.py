@@ -41,16 +41,16 @@ OTHERS_CLIPS = 6
 """Clips that others go through."""
 STEPS: dict[str, tuple[str, str]] = {
     "pilot: encoder and dictionary over the clips that decide the floors": (
-        "otoscope.atlas.build.encoding",
+        "otoscope.atlas.building.encoding",
         "_find_floors",
     ),
     "encoder": ("otoscope.models.loaded.LoadedModel", "forward"),
     "log-mel": ("otoscope.models.loaded.LoadedModel", "windows"),
-    "dictionaries": ("otoscope.atlas.build.encoding", "_encoded"),
-    "acoustic measures": ("otoscope.atlas.build.encoding", "frame_measures"),
-    "floors and counts": ("otoscope.atlas.build.encoding", "frame_code"),
-    "writing codes": ("otoscope.atlas.build.code_pass.CodeWriter", "_flush"),
-    "indexing (transpose, statistics, labels, tables)": ("otoscope.atlas.build.building", "finish"),
+    "dictionaries": ("otoscope.atlas.building.encoding", "_encoded"),
+    "acoustic measures": ("otoscope.atlas.building.encoding", "frame_measures"),
+    "floors and counts": ("otoscope.atlas.building.encoding", "frame_code"),
+    "writing codes": ("otoscope.atlas.building.code_pass.CodeWriter", "_flush"),
+    "indexing (transpose, statistics, labels, tables)": ("otoscope.atlas.building.atlases", "finish"),
 }
 
 

@@ -21,11 +21,11 @@ import numba
 import numpy as np
 import torch
 
-from otoscope.atlas.build.code_pass import CodeWriter
-from otoscope.atlas.build.cofiring import CofiringCounter
-from otoscope.atlas.build.indexing import PostingsWriter, clip_bounds
-from otoscope.atlas.build.statistics import feature_statistics
-from otoscope.atlas.build.tables import (
+from otoscope.atlas.building.code_pass import CodeWriter
+from otoscope.atlas.building.cofiring import CofiringCounter
+from otoscope.atlas.building.indexing import PostingsWriter, clip_bounds
+from otoscope.atlas.building.statistics import feature_statistics
+from otoscope.atlas.building.tables import (
     BAND_FIGURES,
     LABEL_FIGURES,
     write_acoustics,
@@ -35,7 +35,7 @@ from otoscope.atlas.build.tables import (
     write_features,
     write_labels,
 )
-from otoscope.atlas.build.transposing import transposed
+from otoscope.atlas.building.transposing import transposed
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import FORMAT, VERSION
 from otoscope.atlas.labels.judging import Judged

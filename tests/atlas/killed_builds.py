@@ -19,7 +19,7 @@ import torch
 from planted_world import SITE, World, plant
 
 from otoscope.atlas import build_atlases
-from otoscope.atlas.build import code_pass
+from otoscope.atlas.building import code_pass
 from otoscope.dictionaries import RandomBasis
 
 MOMENTS = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}

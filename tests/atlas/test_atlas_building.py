@@ -55,7 +55,7 @@ def test_processes_killed_at_any_moment_leave_what_a_second_one_finishes(tmp_pat
 def test_an_interrupted_build_goes_on_where_it_was(
     small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otoscope.atlas.build.code_pass.PART_FRAMES", 500)
+    monkeypatch.setattr("otoscope.atlas.building.code_pass.PART_FRAMES", 500)
     expected = fresh(small, SPARSE, small.corpus, tmp_path / "fresh")
     model = counting(small)
     with pytest.raises(KeyboardInterrupt):
@@ -76,7 +76,7 @@ def test_an_interrupted_build_goes_on_where_it_was(
 def test_a_part_that_was_lost_meanwhile_is_encoded_again(
     small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    monkeypatch.setattr("otoscope.atlas.build.code_pass.PART_FRAMES", 500)
+    monkeypatch.setattr("otoscope.atlas.building.code_pass.PART_FRAMES", 500)
     expected = fresh(small, SPARSE, small.corpus, tmp_path / "fresh")
     model = counting(small)
     with pytest.raises(KeyboardInterrupt):
@@ -165,10 +165,10 @@ def test_codes_of_another_dictionary_or_model_are_not_taken(small: World, tmp_pa
 def test_neurons_are_updated_while_the_clips_that_set_their_floors_stay(
     small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from otoscope.atlas.build import floors
+    from otoscope.atlas.building import floors
 
     for module in ("floors", "reuse"):
-        monkeypatch.setattr(f"otoscope.atlas.build.{module}.PILOT_FRAMES", 300)
+        monkeypatch.setattr(f"otoscope.atlas.building.{module}.PILOT_FRAMES", 300)
     ranked = floors.pilot_order(small.corpus)
     kept = Corpus("planted", [small.corpus[i] for i in sorted(ranked[:12])])
     fresh(small, small.dictionary, kept, tmp_path / "a")

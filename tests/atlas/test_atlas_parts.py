@@ -33,7 +33,7 @@ def test_parts_cut_anywhere_join_to_the_whole(
 ) -> None:
     """Neurons and a sparse dictionary in one pass for each part; the parts come in any order."""
     rng = np.random.default_rng(seed)
-    monkeypatch.setattr("otoscope.atlas.build.code_pass.PART_FRAMES", int(rng.integers(200, 1500)))
+    monkeypatch.setattr("otoscope.atlas.building.code_pass.PART_FRAMES", int(rng.integers(200, 1500)))
     both, n = [small.dictionary, SPARSE], len(small.corpus)
     cuts = [0, *sorted(rng.choice(np.arange(1, n), size=int(rng.integers(1, 4)), replace=False).tolist()), n]
     parts: list[list[Path]] = []

@@ -10,7 +10,7 @@ import torch
 
 from otoscope.activations import harvest
 from otoscope.atlas import build_atlas, build_atlases
-from otoscope.atlas.build.measures import MEASURES, frame_measures
+from otoscope.atlas.building.measures import MEASURES, frame_measures
 from otoscope.audio import Clip, Corpus
 from otoscope.dictionaries import Neurons
 from otoscope.dictionaries.architectures.crosscoder import CrosscoderDictionary

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from otoscope.atlas.build import cofiring
-from otoscope.atlas.build.cofiring import CofiringCounter
-from otoscope.atlas.build.neighbours import decoder_neighbours, nearest_directions
+from otoscope.atlas.building import cofiring
+from otoscope.atlas.building.cofiring import CofiringCounter
+from otoscope.atlas.building.neighbours import decoder_neighbours, nearest_directions
 from otoscope.dictionaries import RandomBasis
 from otoscope.evaluation.by_feature import Block
 from otoscope.storage.arrays import ArrayFile, write_arrays

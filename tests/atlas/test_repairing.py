@@ -11,8 +11,8 @@ import pytest
 from planted_world import SITE, World
 
 from otoscope.atlas import Atlas, build_atlas
-from otoscope.atlas.build import code_pass, indexing
-from otoscope.atlas.build.repairing import Find, Materials, contents, find_damage, repair_atlas
+from otoscope.atlas.building import code_pass, indexing
+from otoscope.atlas.building.repairing import Find, Materials, contents, find_damage, repair_atlas
 from otoscope.audio import Corpus
 from otoscope.dictionaries import RandomBasis
 from otoscope.errors import OtoscopeError

@@ -14,7 +14,7 @@ from planted_world import ALWAYS, MORNING, NOISE, SIREN, M, World
 from tiny_atlas import Tiny, code_of, tiny, write
 
 from otoscope.atlas import Atlas
-from otoscope.atlas.build import clip_lists
+from otoscope.atlas.building import clip_lists
 from otoscope.atlas.search.facets import Filters
 from otoscope.atlas.search.ranges import FrameRange
 from otoscope.atlas.search.regions import LEVELS, Region

@@ -11,10 +11,10 @@ import numpy as np
 from hypothesis import strategies as st
 
 from otoscope.atlas import Atlas
-from otoscope.atlas.build.code_pass import CodeWriter
-from otoscope.atlas.build.indexing import PostingsWriter, clip_bounds
-from otoscope.atlas.build.statistics import feature_statistics
-from otoscope.atlas.build.transposing import transposed
+from otoscope.atlas.building.code_pass import CodeWriter
+from otoscope.atlas.building.indexing import PostingsWriter, clip_bounds
+from otoscope.atlas.building.statistics import feature_statistics
+from otoscope.atlas.building.transposing import transposed
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import CLASSES, CLIPS, FEATURES, FORMAT, LABELS, VERSION
 from otoscope.evaluation.by_feature import Block

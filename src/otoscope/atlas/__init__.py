@@ -9,8 +9,8 @@ _HOME = {
     "Atlas": "atlas",
     "Example": "examples",
     "FeatureEntry": "entry",
-    "build_atlas": "build",
-    "build_atlases": "build",
+    "build_atlas": "building",
+    "build_atlases": "building",
     "build_parts": "build",
     "clips_of_part": "build",
     "merge_atlases": "build",
@@ -20,11 +20,11 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas as Atlas
-    from otoscope.atlas.build import build_atlas as build_atlas
-    from otoscope.atlas.build import build_atlases as build_atlases
-    from otoscope.atlas.build import build_parts as build_parts
-    from otoscope.atlas.build import clips_of_part as clips_of_part
-    from otoscope.atlas.build import merge_atlases as merge_atlases
+    from otoscope.atlas.building import build_atlas as build_atlas
+    from otoscope.atlas.building import build_atlases as build_atlases
+    from otoscope.atlas.building import build_parts as build_parts
+    from otoscope.atlas.building import clips_of_part as clips_of_part
+    from otoscope.atlas.building import merge_atlases as merge_atlases
     from otoscope.atlas.entry import FeatureEntry as FeatureEntry
     from otoscope.atlas.examples import Example as Example
 

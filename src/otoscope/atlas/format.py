@@ -8,13 +8,13 @@ in safetensors files and are mapped into memory; frames are counted from the cor
 - `clips.safetensors`: `clip_id`, `speaker`, `fingerprint` (texts), `first_frame [b]`, `n_frames [b]`, `half [b]`
   (0 chose labels, 1 scored them).
 - `codes/NNNNN.safetensors`: frame → features, for a run of whole clips: `indptr [t + 1]`, `features`, `values`
-  (features ascending within a frame), `measures [t, 4]` (see `otoscope.atlas.build.measures`).
+  (features ascending within a frame), `measures [t, 4]` (see `otoscope.atlas.building.measures`).
 - `postings/NNNNN.safetensors`: feature → frames, for a run of features: `indptr [m + 1]`, `frames`, `values` (frames
   ascending within a feature). The same entries as in `codes`, the other way round; either gives the other. Features
   with very many entries (`heavy [h]`) also have a clip list: `clip_indptr [h + 1]`, `clip`, `clip_first` (the first
   entry in the clip, counted from the feature's first), `peak_frame`, `peak`.
 - `features.safetensors`: one column per statistic, `[n, …]`. Relations, `[n, 10]`, −1 for none: `neighbours` (nearest
-  decoder rows; for neurons and PCA whose values correlate; absent beyond `otoscope.atlas.build.neighbours.MAX_EXACT`
+  decoder rows; for neurons and PCA whose values correlate; absent beyond `otoscope.atlas.building.neighbours.MAX_EXACT`
   features) with `neighbour_cosines`; `cofiring` (who fires in the same frames) with `cofiring_pmi`, `cofiring_share`.
 - `labels.safetensors`: `indptr [n + 1]` and one column per figure: the scored (feature, class) pairs, best first.
 - `bands.safetensors`: `indptr [n + 1]` and further labels of each feature: `role` 0 a class in a band of values
@@ -24,7 +24,7 @@ in safetensors files and are mapped into memory; frames are counted from the cor
   `explained [n]` (see `otoscope.atlas.labels.acoustic`).
 - `classes.safetensors`: `label`, `kind` (texts) and one column per figure.
 - `totals.safetensors`: of dense dictionaries, `floors` and what was counted of frames below them
-  (`otoscope.atlas.build.totals`).
+  (`otoscope.atlas.building.totals`).
 - `frames/NNNNN.safetensors`: `classes [t, kinds]` int16, what every frame is in each kind of label, cut as `codes`.
 
 Dense dictionaries keep only entries above each feature's floor (`postings_from`); sparse ones keep every active one.

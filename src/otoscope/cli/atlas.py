@@ -152,7 +152,7 @@ def _merge(
     seed: int,
     wait: bool,
 ) -> StageOutcome:
-    from otoscope.atlas.build import part_facts
+    from otoscope.atlas.building import part_facts
     from otoscope.workspace import merge_stage
 
     if dictionaries and len(dictionaries) > 1:

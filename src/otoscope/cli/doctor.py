@@ -228,7 +228,7 @@ def _atlas(workspace: Workspace, name: str, repair: bool) -> str:
     Raises:
         OtoscopeError: it is damaged still.
     """
-    from otoscope.atlas.build.repairing import contents, find_damage
+    from otoscope.atlas.building.repairing import contents, find_damage
 
     folder = workspace.path("atlases", name)
     damage = find_damage(folder)

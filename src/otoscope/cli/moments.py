@@ -123,7 +123,7 @@ def _region(
     start_s, end_s = span or (None, None)
     if source in atlas.clips:
         return atlas.region(source, start_s, end_s), source
-    from otoscope.atlas.build.code_pass import frame_code
+    from otoscope.atlas.building.code_pass import frame_code
     from otoscope.atlas.search.regions import Region
 
     clip = open_clip(source, folder)

@@ -270,7 +270,7 @@ class State:
         dictionary = self.workspace.dictionary_of(name)
 
         def make() -> FrameCode:
-            from otoscope.atlas.build.code_pass import frame_code
+            from otoscope.atlas.building.code_pass import frame_code
 
             h = torch.from_numpy(self.activations(found, dictionary.site))
             size = max(len(h), 1) if dictionary.context else _FRAMES_AT_ONCE

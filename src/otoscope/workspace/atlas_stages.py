@@ -121,7 +121,7 @@ def merge_stage(
         InputError: parts that do not belong together, or clips that none of them has.
     """
     from otoscope.atlas import merge_atlases
-    from otoscope.atlas.build import part_facts
+    from otoscope.atlas.building import part_facts
 
     features, clips = workspace.dictionary(dictionary), workspace.corpus(corpus)
 
@@ -137,14 +137,14 @@ def _source(workspace: Workspace, store: str | None) -> Source:
 
 
 def _source_name(source: Source) -> str:
-    from otoscope.atlas.build import source_name
+    from otoscope.atlas.building import source_name
 
     return source_name(source)
 
 
 def _inputs(source: str, dictionary: Dictionary, clips: Corpus, name: str, seed: int) -> dict[str, Any]:
     """Return all that decides the bytes of an atlas."""
-    from otoscope.atlas.build.floors import PILOT_FRAMES, SHARE
+    from otoscope.atlas.building.floors import PILOT_FRAMES, SHARE
     from otoscope.atlas.format import VERSION
     from otoscope.evaluation.labeller import N_SHIFTS
 

@@ -9,7 +9,7 @@ from otoscope.workspace.layout import Workspace
 
 if TYPE_CHECKING:
     from otoscope.activations import ActivationStore
-    from otoscope.atlas.build.repairing import Materials, Outcome
+    from otoscope.atlas.building.repairing import Materials, Outcome
     from otoscope.models import SpeechModel
 
 
@@ -25,20 +25,20 @@ def repair(workspace: Workspace, name: str) -> list[Outcome]:
     Raises:
         OtoscopeError: it is no atlas of this version, is being built, or has to be built again.
     """
-    from otoscope.atlas.build.repairing import repair_atlas
+    from otoscope.atlas.building.repairing import repair_atlas
 
     return repair_atlas(workspace.path("atlases", name), lambda meta: _materials(workspace, meta))
 
 
 def _materials(workspace: Workspace, meta: dict[str, Any]) -> Materials:
     """Find what an atlas was built from."""
-    from otoscope.atlas.build.repairing import Materials
+    from otoscope.atlas.building.repairing import Materials
 
     dictionary = workspace.dictionary(str(meta["dictionary"]["name"]))
     corpus = workspace.corpus(str(meta["corpus"]["name"]))
 
     def activations() -> ActivationStore | SpeechModel:
-        from otoscope.atlas.build.sources import frame_stream
+        from otoscope.atlas.building.sources import frame_stream
 
         for name in workspace.names("stores"):
             store = workspace.store(name)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from otoscope.atlas.build.neighbours import WITHOUT_DIRECTIONS
+from otoscope.atlas.building.neighbours import WITHOUT_DIRECTIONS
 from otoscope.atlas.exports.belonging import check_belong, sentence_of
 from otoscope.atlas.exports.frame_labels import frame_tokens
 from otoscope.atlas.exports.neuronpedia_records import (

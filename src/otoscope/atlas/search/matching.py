@@ -159,7 +159,7 @@ def _shared_space(
         return None
     if atlas_a.meta["model"].get("weights_hash") != atlas_b.meta["model"].get("weights_hash"):
         return None
-    from otoscope.atlas.build.neighbours import unit_rows
+    from otoscope.atlas.building.neighbours import unit_rows
 
     first, second = (unit_rows(each, range(each.n_features)).numpy() for each in (a, b))
     return first, second

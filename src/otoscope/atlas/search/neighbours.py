@@ -45,7 +45,7 @@ def neighbours(atlas: Atlas, feature: int, top: int = 10, dictionary: Dictionary
         InputError: the dictionary is too wide for its neighbours to be kept, and was not given; or it is another.
     """
     if dictionary is not None:
-        from otoscope.atlas.build.neighbours import WITHOUT_DIRECTIONS, nearest_directions
+        from otoscope.atlas.building.neighbours import WITHOUT_DIRECTIONS, nearest_directions
 
         if dictionary.n_features != len(atlas):
             raise InputError(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from otoscope.atlas.build.statistics import Columns
+from otoscope.atlas.building.statistics import Columns
 
 N_PARTNERS = 10
 MIN_TOGETHER = 8

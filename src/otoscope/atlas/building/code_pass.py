@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from otoscope.atlas.build.totals import Totals
+from otoscope.atlas.building.totals import Totals
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import PART_ENTRIES, PART_FRAMES, codes_part
 from otoscope.dictionaries import SparseCode

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 
 from otoscope.activations.filling import decoded_ahead
-from otoscope.atlas.build.code_pass import CodeWriter, frame_code, plain_code
-from otoscope.atlas.build.floors import PILOT_FRAMES, FloorFinder, pilot_clips, pilot_name
-from otoscope.atlas.build.measures import frame_measures
-from otoscope.atlas.build.reuse import Donor, Donors
-from otoscope.atlas.build.sources import FrameStream
-from otoscope.atlas.build.tables import clip_fingerprints
-from otoscope.atlas.build.totals import Totals
+from otoscope.atlas.building.code_pass import CodeWriter, frame_code, plain_code
+from otoscope.atlas.building.floors import PILOT_FRAMES, FloorFinder, pilot_clips, pilot_name
+from otoscope.atlas.building.measures import frame_measures
+from otoscope.atlas.building.reuse import Donor, Donors
+from otoscope.atlas.building.sources import FrameStream
+from otoscope.atlas.building.tables import clip_fingerprints
+from otoscope.atlas.building.totals import Totals
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.dictionaries.sparse_code import SparseCode

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas import format as atlas_format
-from otoscope.atlas.build.floors import PILOT_FRAMES, pilot_name, pilot_order
-from otoscope.atlas.build.tables import clip_fingerprints
-from otoscope.atlas.build.totals import Totals
+from otoscope.atlas.building.floors import PILOT_FRAMES, pilot_name, pilot_order
+from otoscope.atlas.building.tables import clip_fingerprints
+from otoscope.atlas.building.totals import Totals
 from otoscope.atlas.codes import Codes, FrameCode
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary

@@ -8,8 +8,15 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.build.common_sample import MIN_DEVIATIONS, MIN_TOGETHER, N_PARTNERS, SAMPLED, CommonSample, insert
-from otoscope.atlas.build.statistics import Columns
+from otoscope.atlas.building.common_sample import (
+    MIN_DEVIATIONS,
+    MIN_TOGETHER,
+    N_PARTNERS,
+    SAMPLED,
+    CommonSample,
+    insert,
+)
+from otoscope.atlas.building.statistics import Columns
 from otoscope.evaluation.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.build.indexing import clip_bounds, joined
-from otoscope.atlas.build.neighbours import decoder_neighbours, has_neighbours
-from otoscope.atlas.build.statistics import Columns
+from otoscope.atlas.building.indexing import clip_bounds, joined
+from otoscope.atlas.building.neighbours import decoder_neighbours, has_neighbours
+from otoscope.atlas.building.statistics import Columns
 from otoscope.atlas.format import ACOUSTICS, BANDS, CLASSES, CLIPS, FEATURES, LABELS
 from otoscope.atlas.labels.judging import Judged
 from otoscope.audio import Corpus

@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.build.totals import Totals, bin_edges
+from otoscope.atlas.building.totals import Totals, bin_edges
 from otoscope.evaluation.by_feature import Block
 
 HISTOGRAM_BINS = 40

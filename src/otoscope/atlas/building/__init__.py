@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from otoscope.atlas.build.building import build_atlas, build_atlases
-from otoscope.atlas.build.merging import build_parts, clips_of_part, merge_atlases
-from otoscope.atlas.build.reuse import part_facts
-from otoscope.atlas.build.sources import source_name
+from otoscope.atlas.building.atlases import build_atlas, build_atlases
+from otoscope.atlas.building.merging import build_parts, clips_of_part, merge_atlases
+from otoscope.atlas.building.reuse import part_facts
+from otoscope.atlas.building.sources import source_name
 
 __all__ = [
     "build_atlas",

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import torch
 
 from otoscope.activations import ActivationStore
-from otoscope.atlas.build.code_pass import CodeWriter, frame_code
-from otoscope.atlas.build.indexing import PostingsWriter
-from otoscope.atlas.build.measures import MEASURES, frame_measures
-from otoscope.atlas.build.sources import FrameStream, frame_stream
+from otoscope.atlas.building.code_pass import CodeWriter, frame_code
+from otoscope.atlas.building.indexing import PostingsWriter
+from otoscope.atlas.building.measures import MEASURES, frame_measures
+from otoscope.atlas.building.sources import FrameStream, frame_stream
 from otoscope.atlas.format import CLIPS, FORMAT, TOTALS, VERSION, codes_part, open_folder, postings_part
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
@@ -241,7 +241,7 @@ class _Repair:
 
     def _clips(self) -> Path:
         """Make the table of clips."""
-        from otoscope.atlas.build.tables import write_clips
+        from otoscope.atlas.building.tables import write_clips
         from otoscope.evaluation.label_sets import split_clips
 
         materials, stream = self._stream()
@@ -264,8 +264,8 @@ class _Repair:
     def _merged(self) -> Path:
         """Make all tables again from the codes, which must be whole, and the corpus."""
         if self._rebuilt is None:
-            from otoscope.atlas.build.merging import merge_atlases
-            from otoscope.atlas.build.reuse import PART_FORMAT, PART_VERSION
+            from otoscope.atlas.building.merging import merge_atlases
+            from otoscope.atlas.building.reuse import PART_FORMAT, PART_VERSION
 
             materials, part = self._known(), self._emptied("part")
             (part / "codes").mkdir()
@@ -284,7 +284,7 @@ class _Repair:
     def _built_anew(self) -> Path:
         """Build the whole atlas again, for what only the activations can tell."""
         if self._rebuilt is None:
-            from otoscope.atlas.build.building import build_atlas
+            from otoscope.atlas.building.atlases import build_atlas
 
             materials, _ = self._stream()
             build_atlas(

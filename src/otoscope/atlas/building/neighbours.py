@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from otoscope.atlas.build.statistics import Columns
+from otoscope.atlas.building.statistics import Columns
 from otoscope.dictionaries import Dictionary
 
 N_NEIGHBOURS = 10

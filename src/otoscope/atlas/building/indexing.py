@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.build.clip_lists import clip_lists
-from otoscope.atlas.build.cofiring import CofiringCounter
-from otoscope.atlas.build.statistics import Columns, Uncut, feature_statistics
+from otoscope.atlas.building.clip_lists import clip_lists
+from otoscope.atlas.building.cofiring import CofiringCounter
+from otoscope.atlas.building.statistics import Columns, Uncut, feature_statistics
 from otoscope.atlas.format import PART_ENTRIES, postings_part
 from otoscope.atlas.labels.acoustic import AcousticTable
 from otoscope.evaluation.by_feature import Block, ranking

@@ -13,16 +13,16 @@ from typing import Any
 
 from otoscope.activations import ActivationStore
 from otoscope.atlas.atlas import Atlas
-from otoscope.atlas.build.code_pass import CodeWriter
-from otoscope.atlas.build.cofiring import CofiringCounter
-from otoscope.atlas.build.encoding import Encoding, encode
-from otoscope.atlas.build.floors import SHARE
-from otoscope.atlas.build.indexing import PostingsWriter, clip_bounds, in_order, index_block, joined
-from otoscope.atlas.build.neighbours import WITHOUT_DIRECTIONS
-from otoscope.atlas.build.reuse import Donors, fitting
-from otoscope.atlas.build.sources import frame_stream
-from otoscope.atlas.build.statistics import Uncut
-from otoscope.atlas.build.tables import (
+from otoscope.atlas.building.code_pass import CodeWriter
+from otoscope.atlas.building.cofiring import CofiringCounter
+from otoscope.atlas.building.encoding import Encoding, encode
+from otoscope.atlas.building.floors import SHARE
+from otoscope.atlas.building.indexing import PostingsWriter, clip_bounds, in_order, index_block, joined
+from otoscope.atlas.building.neighbours import WITHOUT_DIRECTIONS
+from otoscope.atlas.building.reuse import Donors, fitting
+from otoscope.atlas.building.sources import frame_stream
+from otoscope.atlas.building.statistics import Uncut
+from otoscope.atlas.building.tables import (
     write_acoustics,
     write_bands,
     write_classes,
@@ -30,7 +30,7 @@ from otoscope.atlas.build.tables import (
     write_features,
     write_labels,
 )
-from otoscope.atlas.build.transposing import transposed
+from otoscope.atlas.building.transposing import transposed
 from otoscope.atlas.exports.parquet import write_tables
 from otoscope.atlas.format import FORMAT, TOTALS, VERSION
 from otoscope.atlas.labels.acoustic import AcousticTable

@@ -12,7 +12,7 @@ import numpy as np
 
 from otoscope.activations import ActivationStore
 from otoscope.atlas.atlas import Atlas
-from otoscope.atlas.build.building import (
+from otoscope.atlas.building.atlases import (
     begin,
     dictionary_facts,
     finish,
@@ -22,11 +22,11 @@ from otoscope.atlas.build.building import (
     place,
     workplace,
 )
-from otoscope.atlas.build.encoding import Encoding, encode
-from otoscope.atlas.build.indexing import clip_bounds
-from otoscope.atlas.build.reuse import PART_FORMAT, PART_VERSION, Donors, all_of
-from otoscope.atlas.build.sources import frame_stream
-from otoscope.atlas.build.tables import clip_fingerprints, texts
+from otoscope.atlas.building.encoding import Encoding, encode
+from otoscope.atlas.building.indexing import clip_bounds
+from otoscope.atlas.building.reuse import PART_FORMAT, PART_VERSION, Donors, all_of
+from otoscope.atlas.building.sources import frame_stream
+from otoscope.atlas.building.tables import clip_fingerprints, texts
 from otoscope.atlas.format import CLIPS, TOTALS
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
