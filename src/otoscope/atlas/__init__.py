@@ -11,9 +11,9 @@ _HOME = {
     "FeatureEntry": "entry",
     "build_atlas": "building",
     "build_atlases": "building",
-    "build_parts": "build",
-    "clips_of_part": "build",
-    "merge_atlases": "build",
+    "build_parts": "building",
+    "clips_of_part": "building",
+    "merge_atlases": "building",
 }
 
 __all__ = sorted(_HOME)

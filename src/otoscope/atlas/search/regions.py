@@ -91,7 +91,7 @@ class Region:
 
         Args:
             atlas: where to search.
-            code: the sound, encoded by the atlas's own dictionary (`building.code_pass.frame_code(dictionary.encode(…))`).
+            code: the sound, encoded by the atlas's own dictionary (`frame_code(dictionary.encode(…))`).
 
         Raises:
             InputError: it has no frames, or features that the atlas does not have.
