@@ -56,7 +56,7 @@ def _launch(playwright: Playwright) -> Browser:
         return playwright.chromium.launch(args=ARGUMENTS, executable_path=str(DEBIAN_CHROMIUM))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Playwright's own Chromium or Debian's; without either, users skip these tests and CI fails."""
     try:

@@ -128,7 +128,7 @@ def test_the_blind_see_neither_the_automatic_label_nor_those_of_others(open_page
     bob = open_page(f"/feature/sae-2:{sounds[3]}")
     enter(bob, "Bob")
     bob.get_by_label("blind").check()
-    with bob.expect_response(re.compile(r"/notes\?author=Bob&blind=1")) as told:
+    with bob.expect_response(re.compile(rf"{sounds[2]}/notes\?author=Bob&blind=1")) as told:
         bob.goto(bob.url.rsplit("/", 1)[0] + f"/sae-2:{sounds[2]}")
     assert told.value.json() == {"notes": [], "revealed": False, "hidden": 1}
     expect(bob.locator(".feature-head .chip")).to_have_text("hidden")
