@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,14 @@ import torch
 from fastapi.testclient import TestClient
 from httpx import Response
 
+from otoscope.dictionaries.architectures.crosscoder import CrosscoderDictionary
 from otoscope.server.media import wav_bytes
+from otoscope.server.state import Found, State
 from otoscope.workspace import Workspace
 
 if TYPE_CHECKING:
-    from otoscope.audio import Clip
+    from otoscope.audio import Clip, Corpus
+    from otoscope.models import SpeechModel
 
 START_S, END_S = 1.0, 1.5
 
@@ -219,3 +223,24 @@ def test_moments_of_the_same_clip_are_left_out_unless_asked_for(client: TestClie
     assert own
     assert all(moment["end_s"] <= 0.5 or moment["start_s"] >= 1.0 for moment in own)
     assert steady.clip_id not in {moment["clip"]["id"] for moment in ok(client.get(url))}
+
+
+def test_a_dictionary_of_several_sites_hears_them_all(pocket: SpeechModel, mini: Corpus) -> None:
+    """Lanes and codes of a crosscoder, whose second site the first says nothing of."""
+    sites, encoder = ("encoder.1.resid_post", "encoder.3.mlp.post"), torch.zeros(8, 640)
+    encoder[torch.arange(8), 128 + torch.arange(8)] = 1.0
+    both = CrosscoderDictionary(
+        encoder=encoder, encoder_bias=torch.zeros(8), decoder=encoder, decoder_bias=torch.zeros(640),
+        site_scales=torch.ones(2), widths=(128, 512), k=8, site=sites[0], sites=sites,
+    )  # fmt: skip
+    held = SimpleNamespace(meta={"dictionary": {"fingerprint": both.fingerprint}})
+    workspace = SimpleNamespace(
+        model=lambda: pocket, dictionary_of=lambda _: both, names=lambda _: ["both"], atlas=lambda _: held
+    )
+    state = State(workspace)  # type: ignore[arg-type]
+    found, units = Found(mini[0], "mini", "1"), pocket.run(mini[0], read=[sites[1]])[sites[1]].numpy()[:, :8]
+    np.testing.assert_allclose(state.lanes(found, both, range(8)).T, np.maximum(units, 0), atol=1e-5)
+    code = state.code(found, "both")
+    dense = np.zeros_like(units)
+    dense[code.frame_of_entry(), code.features] = code.values
+    np.testing.assert_allclose(dense, np.maximum(units, 0), atol=1e-5)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.format import codes_part
+from otoscope.storage.arrays import ArrayFile
 from otoscope.storage.sealed import SealedFolder
 
 
@@ -30,6 +32,18 @@ class FrameCode(NamedTuple):
         lo, hi = int(self.indptr[first]), int(self.indptr[stop])
         return FrameCode(self.indptr[first : stop + 1] - lo, self.features[lo:hi], self.values[lo:hi])
 
+    @classmethod
+    def joined(cls, pieces: Sequence[FrameCode]) -> FrameCode:
+        """Return the code of the frames of all `pieces`, one after another; of one piece, itself."""
+        if len(pieces) == 1:
+            return pieces[0]
+        counts = [np.zeros(0, np.int64), *(np.diff(piece.indptr) for piece in pieces)]
+        return cls(
+            np.concatenate(([0], np.cumsum(np.concatenate(counts)))).astype(np.int64),
+            np.concatenate([np.zeros(0, np.uint32), *(piece.features for piece in pieces)]),
+            np.concatenate([np.zeros(0, np.float32), *(piece.values for piece in pieces)]),
+        )
+
     def frame_of_entry(self) -> npt.NDArray[np.int64]:
         """`[e]` the frame (from 0) that each entry belongs to."""
         return np.repeat(np.arange(self.n_frames), np.diff(self.indptr))
@@ -48,40 +62,23 @@ class Codes:
         """Return the code of frames `start:stop` of the corpus."""
         start, stop, _ = frames.indices(self.n_frames)
         pieces = []
-        while start < stop:
-            part = int(np.searchsorted(self.first_frames, start, side="right")) - 1
-            first = self.first_frames[part]
-            last = self.first_frames[part + 1] if part + 1 < len(self.first_frames) else self.n_frames
-            end = min(stop, last)
-            file = self._sealed.arrays(codes_part(part))
-            indptr = file.read("indptr", start - first, end - first + 1)
+        for file, first, last in self._runs(start, stop):
+            indptr = file.read("indptr", first, last + 1)
             lo, hi = int(indptr[0]), int(indptr[-1])
-            pieces.append((indptr, file.read("features", lo, hi), file.read("values", lo, hi)))
-            start = end
-        return _joined(pieces)
+            pieces.append(FrameCode(indptr - lo, file.read("features", lo, hi), file.read("values", lo, hi)))
+        return FrameCode.joined(pieces)
 
     def measures(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return the acoustic measures of frames `start:stop`, `[t, 4]`."""
-        pieces = []
+        pieces = [file.read("measures", first, last) for file, first, last in self._runs(start, stop)]
+        return np.concatenate([np.zeros((0, 4), np.float32), *pieces])
+
+    def _runs(self, start: int, stop: int) -> Iterator[tuple[ArrayFile, int, int]]:
+        """Yield the parts that hold frames `start:stop`, and which of their own frames these are."""
         while start < stop:
             part = int(np.searchsorted(self.first_frames, start, side="right")) - 1
             first = self.first_frames[part]
             last = self.first_frames[part + 1] if part + 1 < len(self.first_frames) else self.n_frames
             end = min(stop, last)
-            pieces.append(self._sealed.arrays(codes_part(part)).read("measures", start - first, end - first))
+            yield self._sealed.arrays(codes_part(part)), start - first, end - first
             start = end
-        return np.concatenate(pieces) if pieces else np.zeros((0, 4), np.float32)
-
-
-def _joined(pieces: list[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]) -> FrameCode:
-    if not pieces:
-        return FrameCode(np.zeros(1, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32))
-    if len(pieces) == 1:
-        indptr, features, values = pieces[0]
-        return FrameCode(indptr.astype(np.int64) - int(indptr[0]), features, values)
-    counts = np.concatenate([np.diff(indptr.astype(np.int64)) for indptr, _, _ in pieces])
-    return FrameCode(
-        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        np.concatenate([features for _, features, _ in pieces]),
-        np.concatenate([values for _, _, values in pieces]),
-    )

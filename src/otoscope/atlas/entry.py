@@ -200,20 +200,7 @@ class FeatureEntry:
         else:
             raise InputError(f"There are no {kind!r} examples; choose one of {', '.join(choose.KINDS)}.")
         frames, values = moments.frames[chosen].astype(np.int64), moments.values[chosen]
-        clip = np.searchsorted(clips.starts, frames, side="right") - 1
-        within = frames - clips.starts[clip]
-        clock = self.atlas.clock
-        return [
-            Example(
-                clip_id=clips.ids[int(clip[i])],
-                frame=int(within[i]),
-                time_s=round(clock.time_s(int(within[i])), 6),
-                value=float(values[i]),
-                kind=kind,
-                decile=None if bands is None else int(bands[i]),
-            )
-            for i in range(len(chosen))
-        ]
+        return choose.examples_at(clips, self.atlas.clock, kind, frames, values.tolist(), bands)
 
     def neighbours(self, top: int = 10, dictionary: Dictionary | None = None) -> list[Neighbour]:
         """Features that write alike: see `otoscope.atlas.search.neighbours.neighbours`."""

@@ -15,6 +15,7 @@ from numpy.random import Generator, default_rng
 
 from otoscope.atlas.moments import ClipPeaks, Clips
 from otoscope.atlas.postings import Entries
+from otoscope.models.clock import Clock
 
 KINDS = ("top", "decile", "random", "near_miss")
 N_PER_BAND = 3
@@ -32,7 +33,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Example:
-    """A moment at which a feature is active: frame `frame` of the clip, at `time_s` seconds from its start.
+    """A moment of a feature: frame `frame` of the clip, at `time_s` seconds from its start, where it has `value`.
 
     `decile` (0–9, for kind "decile") is the tenth of the feature's range, from 0 to its maximum, that `value` is in.
     """
@@ -43,6 +44,25 @@ class Example:
     value: float
     kind: str
     decile: int | None = None
+
+
+def examples_at(
+    clips: Clips, clock: Clock, kind: str, frames: Ints, values: Sequence[float], bands: Ints | None = None
+) -> list[Example]:
+    """Return frames of the corpus as examples, in the order given."""
+    clip = np.searchsorted(clips.starts, frames, side="right") - 1
+    within = (frames - clips.starts[clip]).tolist()
+    return [
+        Example(
+            clip_id=clips.ids[int(clip[i])],
+            frame=within[i],
+            time_s=round(clock.time_s(within[i]), 6),
+            value=float(values[i]),
+            kind=kind,
+            decile=None if bands is None else int(bands[i]),
+        )
+        for i in range(len(frames))
+    ]
 
 
 def strongest(peaks: ClipPeaks, clips: Clips, n: int) -> Ints:

@@ -124,12 +124,13 @@ def _region(
     if source in atlas.clips:
         return atlas.region(source, start_s, end_s), source
     from otoscope.atlas.building.code_pass import frame_code
+    from otoscope.atlas.building.encoding import encoded
+    from otoscope.atlas.building.sources import frame_stream
     from otoscope.atlas.search.regions import Region
 
-    clip = open_clip(source, folder)
-    dictionary = folder.dictionary_of(name)
-    run = folder.model().run(clip, read=[dictionary.site])
-    code = frame_code(dictionary.encode(run[dictionary.site]))
+    clip, dictionary = open_clip(source, folder), folder.dictionary_of(name)
+    (frames,) = frame_stream(folder.model(), [dictionary], folder.corpus_of(name)).frames(clip, [dictionary])
+    code = frame_code(encoded(dictionary, frames))
     if span is not None:
         if span[0] >= clip.duration_s:
             raise InputError(f"{source!r} has nothing from {span[0]:g} s on: it ends at {clip.duration_s:.2f} s.")

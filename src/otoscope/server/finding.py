@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from otoscope.atlas.codes import FrameCode
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,15 +60,3 @@ def query_by(state: State, found: Found, name: str, start_s: float, end_s: float
         return Query(region, *span, 0.0, indexed=True)
     code = state.code(found, name).part(first, stop)
     return Query(Region.of_code(atlas, code), *span, first * clock.frame_s, indexed=False)
-
-
-def join(pieces: Sequence[FrameCode]) -> FrameCode:
-    """Return consecutive codes as one."""
-    if len(pieces) == 1:
-        return pieces[0]
-    counts = np.concatenate([np.zeros(0, np.int64), *(np.diff(piece.indptr) for piece in pieces)])
-    return FrameCode(
-        np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        np.concatenate([np.zeros(0, np.uint32), *(piece.features for piece in pieces)]),
-        np.concatenate([np.zeros(0, np.float32), *(piece.values for piece in pieces)]),
-    )

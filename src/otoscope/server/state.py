@@ -18,7 +18,6 @@ import torch
 from otoscope.audio import Clip, Corpus, log_mel
 from otoscope.errors import InputError
 from otoscope.server.caching import ByteCache
-from otoscope.server.finding import join
 from otoscope.server.media import Bytes, Floats, quantise, wav_bytes
 from otoscope.server.shapes import MatchView
 from otoscope.server.tables import FeatureTable
@@ -41,7 +40,6 @@ UPLOADS = "uploads"
 _SHOWN_MELS = 80
 _FRAMES_AT_ONCE = 4096
 _MATCHED_FRAMES = 20_000
-_MAX_COMPARED = 1 << 16
 """Dictionaries wider than this are compared by when they fire alone, not by their directions."""
 
 
@@ -253,6 +251,10 @@ class State:
 
         return self._activations.get((*found.key, site), make)
 
+    def _read_by(self, found: Found, dictionary: Dictionary) -> torch.Tensor:
+        """Return what a dictionary reads of a clip, [t, d_in]: its sites side by side."""
+        return torch.from_numpy(np.concatenate([self.activations(found, site) for site in dictionary.sites], axis=1))
+
     def clock(self, site: str) -> Clock:
         """Return which moment each frame of a site stands for."""
         model = self.model()
@@ -260,7 +262,7 @@ class State:
 
     def lanes(self, found: Found, dictionary: Dictionary, features: Sequence[int]) -> Floats:
         """Return how strongly some features fire over a clip, [features, t]."""
-        h = torch.from_numpy(self.activations(found, dictionary.site))
+        h = self._read_by(found, dictionary)
         with self.model_calls, torch.inference_mode():
             values: Floats = dictionary.feature_values(h, list(features)).float().numpy().T
         return values
@@ -271,12 +273,13 @@ class State:
 
         def make() -> FrameCode:
             from otoscope.atlas.building.code_pass import frame_code
+            from otoscope.atlas.codes import FrameCode
 
-            h = torch.from_numpy(self.activations(found, dictionary.site))
+            h = self._read_by(found, dictionary)
             size = max(len(h), 1) if dictionary.context else _FRAMES_AT_ONCE
             with self.model_calls, torch.inference_mode():
                 pieces = [frame_code(dictionary.encode(h[start : start + size])) for start in range(0, len(h), size)]
-            return join(pieces)
+            return FrameCode.joined(pieces)
 
         return self._codes.get((*found.key, str(self.atlas(name).meta["dictionary"]["fingerprint"])), make)
 
@@ -288,12 +291,11 @@ class State:
 
         def make(other: str) -> MatchView | None:
             there = self.atlas(other)
-            wide = max(len(atlas), len(there)) > _MAX_COMPARED
-            dictionaries = (None, None) if wide else (dictionary, self.workspace.dictionary_of(other))
+            partner_dictionary = self.workspace.dictionary_of(other)
             try:
                 with self.model_calls:
                     found = match_features(
-                        atlas, dictionaries[0], there, dictionaries[1], features=[feature], max_frames=_MATCHED_FRAMES
+                        atlas, dictionary, there, partner_dictionary, features=[feature], max_frames=_MATCHED_FRAMES
                     )
             except InputError:
                 return None

@@ -45,6 +45,7 @@ from otoscope.evaluation.labeller import N_SHIFTS, Labeller
 from otoscope.evaluation.traits import all_kinds
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
+from otoscope.storage import link_or_copy
 from otoscope.storage.locks import only_one
 from otoscope.storage.sealed import seal
 
@@ -208,10 +209,7 @@ def link_codes(writer: CodeWriter, to: Path) -> list[dict[str, int]]:
     parts = writer.close()
     (to / "codes").mkdir()
     for path in sorted((writer.folder / "codes").iterdir()):
-        try:
-            os.link(path, to / "codes" / path.name)
-        except OSError:  # a file system without second names
-            shutil.copyfile(path, to / "codes" / path.name)
+        link_or_copy(path, to / "codes" / path.name)
     return parts
 
 

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.building.common_sample import (
-    MIN_DEVIATIONS,
-    MIN_TOGETHER,
     N_PARTNERS,
     SAMPLED,
     CommonSample,
+    association,
     insert,
 )
 from otoscope.atlas.building.statistics import Columns
@@ -88,16 +87,7 @@ class CofiringCounter:
         for first, bounds, frames, values in self._samples(block):
             last = first + len(bounds) - 1
             indptr, features, strengths = self._gathered(frames)
-            rows = _partners(
-                block.first + first,
-                bounds,
-                indptr,
-                features,
-                self._active,
-                self._n_frames,
-                MIN_TOGETHER,
-                MIN_DEVIATIONS,
-            )
+            rows = _partners(block.first + first, bounds, indptr, features, self._active, self._n_frames)
             for name, column in zip(("cofiring", "cofiring_pmi", "cofiring_share"), rows, strict=True):
                 found[name][first:last] = column
             if self._correlate:
@@ -180,7 +170,7 @@ def _add_moments(features, values, sums, squares):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True, nogil=True)
-def _partners(first, bounds, indptr, features, active, n_frames, min_together, min_deviations):  # type: ignore[no-untyped-def]
+def _partners(first, bounds, indptr, features, active, n_frames):  # type: ignore[no-untyped-def]
     n = len(bounds) - 1
     found = np.full((n, N_PARTNERS), -1, dtype=np.int32)
     scores = np.full((n, N_PARTNERS), np.nan)
@@ -198,12 +188,11 @@ def _partners(first, bounds, indptr, features, active, n_frames, min_together, m
         sampled = bounds[i + 1] - bounds[i]
         for j in range(n_seen):
             g = seen[j]
-            count = together[g]
-            expected = sampled * active[g] / n_frames
-            if g == first + i or count < min_together or count - min_deviations * np.sqrt(count) <= expected:
-                continue
-            joint = count / sampled * active[first + i] / n_frames
-            insert(found[i], scores[i], g, np.log(count / expected) / -np.log(joint) if joint < 1 else 0.0)
+            score = -1.0
+            if g != first + i:
+                score = association(together[g], sampled, active[first + i], active[g], n_frames)
+            if score >= 0:
+                insert(found[i], scores[i], g, score)
         for j in range(N_PARTNERS):
             if found[i, j] >= 0:
                 shares[i, j] = together[found[i, j]] / sampled

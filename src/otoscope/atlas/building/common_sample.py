@@ -68,7 +68,7 @@ class CommonSample:
         for first in range(0, n, _ROWS):
             rows = slice(first, min(first + _ROWS, n))
             ones = _products(indptr, features, np.ones(len(features), dtype=np.float32), n, rows)
-            best = _best_partners(first, ones, seen, active, n_frames, MIN_TOGETHER, MIN_DEVIATIONS, N_PARTNERS)
+            best = _best_partners(first, ones, seen, active, n_frames, N_PARTNERS)
             for name, column in zip(("cofiring", "cofiring_pmi", "cofiring_share"), best, strict=True):
                 self.columns[name][rows] = column
             if correlate:
@@ -99,6 +99,17 @@ def _spread_out(indptr, features, values, dense):  # type: ignore[no-untyped-def
 
 
 @numba.njit(cache=True, nogil=True)
+def association(count, sampled, active, other_active, n_frames):  # type: ignore[no-untyped-def]
+    """Normalised pointwise mutual information (Bouma 2009) of two features that fire together in `count` of `sampled`
+    frames of the first; −1 where that is too seldom, or not surely more than chance."""
+    expected = sampled * other_active / n_frames
+    if count < MIN_TOGETHER or count - MIN_DEVIATIONS * np.sqrt(count) <= expected:
+        return -1.0
+    joint = count / sampled * active / n_frames
+    return np.log(count / expected) / -np.log(joint) if joint < 1 else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
 def insert(features, scores, feature, score):  # type: ignore[no-untyped-def]
     """Keep the best, highest first, ties by feature."""
     last = len(features) - 1
@@ -114,19 +125,18 @@ def insert(features, scores, feature, score):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def _best_partners(first, together, seen, active, n_frames, min_together, min_deviations, n_partners):  # type: ignore[no-untyped-def]
+def _best_partners(first, together, seen, active, n_frames, n_partners):  # type: ignore[no-untyped-def]
     n = len(together)
     found = np.full((n, n_partners), -1, dtype=np.int32)
     scores, shares = np.full((n, n_partners), np.nan), np.full((n, n_partners), np.nan)
     for i in range(n):
         sampled = seen[first + i]
         for g in range(len(active)):
-            count = np.float64(together[i, g])
-            expected = sampled * active[g] / n_frames
-            if g == first + i or count < min_together or count - min_deviations * np.sqrt(count) <= expected:
-                continue
-            joint = count / sampled * active[first + i] / n_frames
-            insert(found[i], scores[i], g, np.log(count / expected) / -np.log(joint) if joint < 1 else 0.0)
+            score = -1.0
+            if g != first + i:
+                score = association(together[i, g], sampled, active[first + i], active[g], n_frames)
+            if score >= 0:
+                insert(found[i], scores[i], g, score)
         for j in range(n_partners):
             if found[i, j] >= 0:
                 shares[i, j] = together[i, found[i, j]] / sampled

@@ -83,7 +83,7 @@ def encode(
                     continue
                 taken = plan.taken[number].get(position)
                 if taken is None:
-                    code = _encoded(each.dictionary, frames[number])
+                    code = encoded(each.dictionary, frames[number])
                     each.writer.append(frame_code(code, each.floors, each.writer.totals), measures)
                 else:
                     each.writer.append(*taken[0].read(taken[1]))
@@ -117,7 +117,8 @@ class _Plan:
         )
 
 
-def _encoded(dictionary: Dictionary, frames: npt.NDArray[np.float32]) -> SparseCode:
+def encoded(dictionary: Dictionary, frames: npt.NDArray[np.float32]) -> SparseCode:
+    """Return the code of the frames `[t, d_in]` of one clip."""
     with torch.inference_mode():
         return dictionary.encode(torch.from_numpy(frames))
 
@@ -160,7 +161,7 @@ def _pilot(
         for position in pilot_clips(whole, counts.__getitem__):
             frames = stream.frames(whole[position], dictionaries)
             counts[position] = len(frames[0])
-            yield position, [_encoded(each, part) for each, part in zip(dictionaries, frames, strict=True)]
+            yield position, [encoded(each, part) for each, part in zip(dictionaries, frames, strict=True)]
             advance(len(frames[0]))
 
 

@@ -8,7 +8,6 @@ byte, what was there: the checksums are the judge.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from otoscope.activations import ActivationStore
 from otoscope.atlas.building.code_pass import CodeWriter, frame_code
+from otoscope.atlas.building.encoding import encoded
 from otoscope.atlas.building.indexing import PostingsWriter
 from otoscope.atlas.building.measures import MEASURES, frame_measures
 from otoscope.atlas.building.sources import FrameStream, frame_stream
@@ -31,6 +30,7 @@ from otoscope.dictionaries import Dictionary
 from otoscope.errors import OtoscopeError
 from otoscope.evaluation.by_feature import Block
 from otoscope.models import Clock, SpeechModel
+from otoscope.storage import link_or_copy
 from otoscope.storage.arrays import ArrayFile, DamagedError, Strings, write_arrays
 from otoscope.storage.locks import only_one
 from otoscope.storage.sealed import Damage, restore_lists, seal
@@ -226,9 +226,9 @@ class _Repair:
         for position in range(*_clips_of(self.meta, number)):
             clip = materials.corpus[position]
             (frames,) = stream.frames(clip, [dictionary])
-            with torch.inference_mode():
-                code = dictionary.encode(torch.from_numpy(frames))
-            writer.append(frame_code(code, floors), frame_measures(clip, stream.clock, len(frames)))
+            writer.append(
+                frame_code(encoded(dictionary, frames), floors), frame_measures(clip, stream.clock, len(frames))
+            )
         writer.close()
         return writer.folder / codes_part(0)
 
@@ -271,7 +271,7 @@ class _Repair:
             (part / "codes").mkdir()
             for name in self.meta["files"]:
                 if name in (CLIPS, TOTALS) or name.startswith("codes/"):
-                    _link(self.sealed.path(name), part / name)
+                    link_or_copy(self.sealed.path(name), part / name)
             facts = {key: value for key, value in self.meta.items() if key not in _SEALED}
             seal(part, facts, format=PART_FORMAT, version=PART_VERSION)
             merge_atlases(
@@ -358,10 +358,3 @@ def _copy_span(source: Path, to: Path, span: tuple[int, int]) -> None:
             old.seek(span[0])
             new.seek(span[0])
             new.write(old.read(span[1] - span[0]))
-
-
-def _link(path: Path, to: Path) -> None:
-    try:
-        os.link(path, to)
-    except OSError:
-        shutil.copyfile(path, to)

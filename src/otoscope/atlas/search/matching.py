@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MIN_TOGETHER = 8
 """Frames in which two features must both fire for their correlation to count: two single frames may well coincide."""
 MAX_ONE_TO_ONE = 4096
+MAX_COMPARED = 1 << 16
+"""Wider dictionaries are matched by when they fire alone: their decoder rows would take gigabytes."""
 _BLOCK_BYTES = 1 << 26
 
 Ints = npt.NDArray[np.int64]
@@ -83,7 +85,8 @@ def match_features(
 
     Args:
         atlas_a, atlas_b: atlases over common clips, of any site and model.
-        dictionary_a, dictionary_b: what they were built from; given both and of one site, decoder rows count too.
+        dictionary_a, dictionary_b: what they were built from; given both, of one site and of at most
+            `MAX_COMPARED` features, decoder rows count too.
         features: features of `atlas_a`; all if None.
         one_to_one: let no two features have one partner: the assignment with the largest sum of scores (Hungarian
             method, Kuhn 1955); for all features of two dictionaries of at most `MAX_ONE_TO_ONE`.
@@ -158,6 +161,8 @@ def _shared_space(
     if a is None or b is None or a.d_out != b.d_out or (a.sites, a.target_site) != (b.sites, b.target_site):
         return None
     if atlas_a.meta["model"].get("weights_hash") != atlas_b.meta["model"].get("weights_hash"):
+        return None
+    if max(a.n_features, b.n_features) > MAX_COMPARED:
         return None
     from otoscope.atlas.building.neighbours import unit_rows
 

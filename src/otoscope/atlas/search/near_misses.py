@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.examples import Example, strongest
+from otoscope.atlas.examples import Example, examples_at, strongest
 from otoscope.atlas.format import FEATURES, frames_part
 from otoscope.atlas.postings import Entries
 from otoscope.atlas.search.neighbours import cofiring, neighbours
@@ -47,7 +47,9 @@ def near_misses(atlas: Atlas, feature: int, top: int = 10) -> list[Example]:
         frames, scores = frames[order], np.concatenate([scores, np.zeros(len(scanned), np.float32)])[order]
     quiet = _quiet(atlas, feature, frames)
     peaks = atlas.clips.peaks(Entries(frames[quiet], scores[quiet]))
-    return [_example(atlas, feature, int(peaks.frames[at])) for at in strongest(peaks, atlas.clips, top)]
+    chosen = peaks.frames[strongest(peaks, atlas.clips, top)]
+    values = [_value(atlas, feature, int(frame)) for frame in chosen]
+    return examples_at(atlas.clips, atlas.clock, "near_miss", chosen, values)
 
 
 def _class_column(atlas: Atlas, feature: int) -> tuple[int, int] | None:
@@ -131,16 +133,7 @@ def _threshold(atlas: Atlas, feature: int) -> float:
     return found if np.isfinite(found) else 0.0
 
 
-def _example(atlas: Atlas, feature: int, frame: int) -> Example:
-    clip = int(np.searchsorted(atlas.clips.starts, frame, side="right")) - 1
-    within = frame - int(atlas.clips.starts[clip])
+def _value(atlas: Atlas, feature: int, frame: int) -> float:
     entries = atlas.postings[feature]
     at = int(np.searchsorted(entries.frames, frame))
-    fires = at < len(entries.frames) and int(entries.frames[at]) == frame
-    return Example(
-        clip_id=atlas.clips.ids[clip],
-        frame=within,
-        time_s=round(atlas.clock.time_s(within), 6),
-        value=float(entries.values[at]) if fires else 0.0,
-        kind="near_miss",
-    )
+    return float(entries.values[at]) if at < len(entries.frames) and int(entries.frames[at]) == frame else 0.0
