@@ -8,9 +8,11 @@ for a detector of s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -60,13 +62,17 @@ class LabelKind:
 
 
 def _spoken(tier: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
+    """Intervals of a tier without its pauses; those of the clip asked last are kept, as many kinds are made of them."""
+    last: tuple[Clip | None, tuple[Interval, ...] | None] = None, None
+
     def intervals(clip: Clip) -> tuple[Interval, ...] | None:
-        everything = clip.tier(tier)
-        pauses = {label for label in {each.label for each in everything} if label.strip() in PAUSES}
-        found = tuple(each for each in everything if each.label not in pauses)
-        if found:
-            return found
-        return () if _is_sound(clip) else None
+        nonlocal last
+        then, found = last
+        if then is not clip:
+            found = tuple(each for each in clip.tier(tier) if each.label.strip() not in PAUSES)
+            found = found or (() if _is_sound(clip) else None)
+            last = clip, found
+        return found
 
     return intervals
 
@@ -115,17 +121,24 @@ def natural_kinds(corpus: Corpus) -> dict[str, LabelKind]:
 def _natural(dimension: str, alphabet: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
     class_of = DIMENSIONS[dimension]
 
+    @functools.cache
+    def names(symbol: str) -> tuple[str, ...]:
+        return tuple(class_of.get(phone, NO_CLASS) for phone in to_base(symbol, alphabet) or ())
+
     def intervals(clip: Clip) -> tuple[Interval, ...] | None:
-        spoken = _spoken("phones")(clip)
+        spoken = KINDS["phone"].intervals(clip)
         if not spoken:
             return spoken
-        of_symbol = {label: to_base(label, alphabet) or () for label in {each.label for each in spoken}}
         found = []
         for each in spoken:
-            phones = of_symbol[each.label]
-            step = (each.end_s - each.start_s) / max(1, len(phones))
-            for number, phone in enumerate(phones):
-                if (name := class_of.get(phone, NO_CLASS)) != MOVING:
+            own = names(each.label)
+            if len(own) == 1:
+                if own[0] != MOVING:
+                    found.append(Interval(each.start_s, each.end_s, own[0]))
+                continue
+            step = (each.end_s - each.start_s) / max(1, len(own))
+            for number, name in enumerate(own):
+                if name != MOVING:
                     found.append(Interval(each.start_s + number * step, each.start_s + (number + 1) * step, name))
         return tuple(found) or None
 
@@ -165,73 +178,159 @@ def label_sets(
     `clip_frames [b]` are the clips' frame counts, `clock` says when each frame is; `half [b]` is the half
     (0 choose, 1 score) each clip is in: a class needs a quarter of its kind's `min_count` in either half.
     """
-    sets = (_label_set(kind, corpus, clip_frames, half, clock) for kind in kinds)
-    return [each for each in sets if each is not None]
+    kinds = list(kinds)
+    painter = Painter(kinds, np.tile(half, (len(kinds), 1)), clock)
+    stretches, found = painter.read(corpus, clip_frames), painter.classes()
+    frames, labelled, constant = painter.paint(stretches, range(len(kinds)), [names for names, _ in found])
+    return [
+        LabelSet(
+            kind=kind.name,
+            classes=names,
+            frame_class=np.ascontiguousarray(frames[:, k]),
+            n_intervals=n_intervals,
+            whole_clips=bool(2 * constant[:, k].sum() > labelled[:, k].sum()),
+            n_dropped=int((frames[:, k] < 0).sum()),
+        )
+        for k, (kind, (names, n_intervals)) in enumerate(zip(kinds, found, strict=True))
+        if names and len(np.unique(frames[frames[:, k] >= 0, k])) > 1
+    ]
 
 
-def known_classes(
-    kind: LabelKind, corpus: Corpus, half: npt.NDArray[np.uint8]
-) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return the classes of a kind that are met often enough in a corpus, and how often: names and counts `[c]`.
+@dataclass(frozen=True)
+class Stretches:
+    """The labelled stretches of a run of clips, in frames.
 
-    At most `MAX_CLASSES`: the ones met most. `half [b]` as for `label_sets`.
+    Attributes:
+        n_frames: `[b]` frames of each clip.
+        known: `[b, k]` 0 where nothing is known about a clip, 1 where it is known that no class occurs, else 2.
+        indptr: `[b * k + 1]` where the stretches of each clip and kind begin.
+        span: `[r, 2]` first frame and the one after the last.
+        name: `[r]` number of the label among all labels of its kind; −1 where it is known to be of no class.
     """
-    counts: dict[str, list[int]] = {}
-    for clip, side in zip(corpus, half, strict=True):
-        for each in kind.intervals(clip) or ():
-            if each.label != NO_CLASS:
-                counts.setdefault(each.label.strip(), [0, 0])[int(side)] += 1
-    least = kind.min_count / 4
-    enough = [name for name, n in counts.items() if sum(n) >= kind.min_count and min(n) >= least]
-    classes = tuple(sorted(sorted(enough, key=lambda name: (-sum(counts[name]), name))[:MAX_CLASSES]))
-    return classes, np.array([sum(counts[name]) for name in classes], dtype=np.int64)
+
+    n_frames: npt.NDArray[np.int64]
+    known: npt.NDArray[np.uint8]
+    indptr: npt.NDArray[np.int64]
+    span: npt.NDArray[np.int64]
+    name: npt.NDArray[np.int32]
 
 
-def clip_classes(
-    kind: LabelKind, clip: Clip, index: Mapping[str, int], n_frames: int, clock: Clock
-) -> tuple[npt.NDArray[np.int16], bool, bool]:
-    """Return the class `[t]` of every frame of a clip as `LabelSet` has it, whether the clip is labelled at all, and
-    whether one class holds for all of it."""
-    frames = np.full(n_frames, DROPPED, dtype=np.int16)
-    intervals = kind.intervals(clip)
-    if intervals is None:
-        return frames, False, False
-    _paint(frames, intervals, index, clock)
-    inside = frames[frames >= 0]
-    return frames, bool(intervals), bool(intervals) and len(inside) > 0 and bool((inside == inside[0]).all())
+class Painter:
+    """Reads the labels of clips in all kinds at once, and paints them on frames once the classes are known.
+
+    Stretches of later kinds, or later in a clip, cover earlier ones. `half [k, b]` is the half each clip is in.
+    """
+
+    def __init__(self, kinds: Sequence[LabelKind], half: npt.NDArray[np.uint8], clock: Clock) -> None:
+        self.kinds, self.half, self.clock = kinds, half, clock
+        self._names: list[dict[str, int]] = [{NO_CLASS: -1} for _ in kinds]
+        self._counts = [np.zeros((2, 0), dtype=np.int64) for _ in kinds]
+        self._n_clips = 0
+
+    def read(self, clips: Iterable[Clip], n_frames: Sequence[int]) -> Stretches:
+        """Take in the labels of the next clips."""
+        known = np.zeros((len(n_frames), len(self.kinds)), dtype=np.uint8)
+        ends: list[float] = []
+        names: list[int] = []
+        sizes: list[int] = []
+        for number, clip in enumerate(clips):
+            for k, kind in enumerate(self.kinds):
+                found = kind.intervals(clip)
+                known[number, k] = 0 if found is None else 1 + bool(found)
+                sizes.append(len(found or ()))
+                if found:
+                    numbers = self._names[k]
+                    ends += [end for each in found for end in (each.start_s, each.end_s)]
+                    names += [numbers[each.label] if each.label in numbers else _numbered(each.label, numbers)
+                              for each in found]  # fmt: skip
+        span = self.clock.first_after_each(np.array(ends, dtype=np.float64)).reshape(-1, 2)
+        name = np.array(names, dtype=np.int32)
+        self._count(np.array(sizes, dtype=np.int64).reshape(known.shape), name)
+        indptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
+        return Stretches(np.asarray(n_frames, dtype=np.int64), known, indptr, span, name)
+
+    def _count(self, sizes: npt.NDArray[np.int64], name: npt.NDArray[np.int32]) -> None:
+        n_clips = len(sizes)
+        side = self.half[:, self._n_clips : self._n_clips + n_clips]
+        self._n_clips += n_clips
+        kind = np.repeat(np.tile(np.arange(len(self.kinds)), n_clips), sizes.ravel())
+        sides = np.repeat(side.T.ravel(), sizes.ravel())
+        for k, numbers in enumerate(self._names):
+            n_names = max(numbers.values()) + 1 if len(numbers) > 1 else 0
+            counts = np.zeros((2, n_names), dtype=np.int64)
+            counts[:, : self._counts[k].shape[1]] = self._counts[k]
+            for half in (0, 1):
+                counts[half] += np.bincount(name[(kind == k) & (sides == half) & (name >= 0)], minlength=n_names)
+            self._counts[k] = counts
+
+    def classes(self) -> list[tuple[tuple[str, ...], npt.NDArray[np.int64]]]:
+        """Return the classes of every kind that were met often enough, and how often: names and counts `[c]`.
+
+        At most `MAX_CLASSES` of a kind: the ones met most. A class needs a quarter of `min_count` in either half.
+        """
+        found = []
+        for kind, numbers, counts in zip(self.kinds, self._names, self._counts, strict=True):
+            totals = counts.sum(axis=0)
+            enough = (totals >= kind.min_count) & (counts.min(axis=0) >= kind.min_count / 4)
+            met = {label.strip(): int(totals[n]) for label, n in numbers.items() if n >= 0 and enough[n]}
+            names = tuple(sorted(sorted(met, key=lambda name: (-met[name], name))[:MAX_CLASSES]))
+            found.append((names, np.array([met[name] for name in names], dtype=np.int64)))
+        return found
+
+    def paint(
+        self, stretches: Stretches, chosen: Sequence[int], classes: Sequence[Sequence[str]]
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return the class `[t, c]` of every frame in the `chosen` kinds as `LabelSet` has it, and `[b, c]` whether a
+        clip is labelled at all, and whether one class holds for all of it."""
+        of_name, first_name = [np.zeros(0, dtype=np.int16)], [0]
+        for k, own in zip(chosen, classes, strict=True):
+            index = {name: i for i, name in enumerate(own)}
+            table = np.full(len(self._names[k]), len(own), dtype=np.int16)
+            for label, n in self._names[k].items():
+                table[n] = index.get(label.strip(), len(own))  # number −1, "none of them", is the last of the table
+            of_name.append(table)
+            first_name.append(first_name[-1] + len(table))
+        frames = np.full((int(stretches.n_frames.sum()), len(chosen)), DROPPED, dtype=np.int16)
+        constant = np.zeros((len(stretches.n_frames), len(chosen)), dtype=np.bool_)
+        _paint(
+            stretches.n_frames, stretches.known, stretches.indptr, stretches.span, stretches.name,
+            np.array(chosen, dtype=np.int64), np.array(first_name, dtype=np.int64), np.concatenate(of_name),
+            np.array([len(own) for own in classes], dtype=np.int64), frames, constant,
+        )  # fmt: skip
+        labelled = stretches.known[:, list(chosen)] == 2
+        return frames, labelled, constant & labelled
 
 
-def _label_set(
-    kind: LabelKind, corpus: Corpus, clip_frames: list[int], half: npt.NDArray[np.uint8], clock: Clock
-) -> LabelSet | None:
-    classes, n_intervals = known_classes(kind, corpus, half)
-    index = {name: i for i, name in enumerate(classes)}
-    found = [clip_classes(kind, clip, index, n, clock) for clip, n in zip(corpus, clip_frames, strict=True)]
-    frame_class = np.concatenate([frames for frames, _, _ in found]) if found else np.zeros(0, dtype=np.int16)
-    present = np.unique(frame_class[frame_class >= 0])
-    if not classes or len(present) < 2:
-        return None
-    return LabelSet(
-        kind=kind.name,
-        classes=classes,
-        frame_class=frame_class,
-        n_intervals=n_intervals,
-        whole_clips=2 * sum(constant for _, _, constant in found) > sum(labelled for _, labelled, _ in found),
-        n_dropped=int((frame_class < 0).sum()),
-    )
+def _numbered(label: str, numbers: dict[str, int]) -> int:
+    """Give a label a number: that of the same label without space around it, or the next."""
+    plain = label.strip()
+    if plain not in numbers:
+        numbers[plain] = max(numbers.values()) + 1
+    return numbers.setdefault(label, numbers[plain])
 
 
-def _paint(
-    frames: npt.NDArray[np.int16], intervals: tuple[Interval, ...], index: Mapping[str, int], clock: Clock
-) -> None:
-    """Write the class of every frame of one clip; a clip where no class occurs is all "none of them"."""
-    if not intervals:
-        frames[:] = len(index)
-    times = np.array([(each.start_s, each.end_s) for each in intervals], dtype=np.float64).reshape(-1, 2)
-    spans = clock.first_after_each(times).tolist()
-    of_label = {each.label: index.get(each.label.strip(), len(index)) for each in intervals}
-    for (first, last), each in zip(spans, intervals, strict=True):
-        frames[first : max(first, last)] = of_label[each.label]
+@numba.njit(cache=True, nogil=True)
+def _paint(n_frames, known, indptr, span, name, chosen, first_name, of_name, n_classes, frames, constant):  # type: ignore[no-untyped-def]
+    start, n_kinds = 0, known.shape[1]
+    for b in range(len(n_frames)):
+        end = start + n_frames[b]
+        for column in range(len(chosen)):
+            k = chosen[column]
+            if known[b, k] == 1:
+                frames[start:end, column] = n_classes[column]
+            last = first_name[column + 1] - 1
+            for r in range(indptr[b * n_kinds + k], indptr[b * n_kinds + k + 1]):
+                c = of_name[last if name[r] < 0 else first_name[column] + name[r]]
+                for t in range(start + span[r, 0], min(end, start + max(span[r]))):
+                    frames[t, column] = c
+            one, varies = np.int16(DROPPED), False
+            for t in range(start, end):
+                c = frames[t, column]
+                if c >= 0 and one >= 0 and c != one:
+                    varies = True
+                one = max(one, c)
+            constant[b, column] = one >= 0 and not varies
+        start = end
 
 
 def split_clips(corpus: Corpus, clip_frames: list[int], seed: int) -> tuple[npt.NDArray[np.uint8], str]:

@@ -218,10 +218,10 @@ class LabelCollector:
         self.first_frame += len(clip)
         return part
 
-    def note(self, labelled: Sequence[bool], constant: Sequence[bool]) -> None:
-        """Count a clip: in which kinds it is labelled, and in which one class holds for all of it."""
-        self.labelled += np.asarray(labelled, dtype=np.int64)
-        self.constant += np.asarray(constant, dtype=np.int64)
+    def note(self, labelled: npt.NDArray[np.bool_], constant: npt.NDArray[np.bool_]) -> None:
+        """Count clips `[b, k]`: in which kinds they are labelled, and in which one class holds for all of a clip."""
+        self.labelled += labelled.sum(axis=0)
+        self.constant += constant.sum(axis=0)
 
     def finish(self, n_parts: int, part: Callable[[int], LabelPart]) -> Labelling:
         """Return the labelling, once all clips are in."""

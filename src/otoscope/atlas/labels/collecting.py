@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from otoscope.atlas.format import frames_part
 from otoscope.audio import Corpus
-from otoscope.evaluation.label_sets import LabelKind, clip_classes, known_classes
+from otoscope.evaluation.label_sets import LabelKind, Painter, Stretches
 from otoscope.evaluation.labelling import LabelCollector, LabelKindClasses, Labelling, LabelPart
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
@@ -47,28 +47,30 @@ def collect_labels(
         seed: of the moves of the labels, and of halves.
         n_shifts: how often labels are moved.
     """
-    halves, found = [], []
-    for kind in kinds:
-        own = _half_within_speakers(corpus, clip_frames, seed) if kind.within_speakers else half
-        classes, n_intervals = known_classes(kind, corpus, own)
-        if classes:
-            halves.append(own)
-            found.append((kind, LabelKindClasses(kind.name, classes, n_intervals, kind.holds_for)))
-    all_halves = np.stack(halves) if halves else np.zeros((0, len(clip_frames)), dtype=np.uint8)
-    speakers = [clip.speaker for clip in corpus]
-    collector = LabelCollector([each for _, each in found], all_halves, seed, n_shifts, speakers)
-    indices = [(kind, {name: i for i, name in enumerate(each.classes)}) for kind, each in found]
-    (folder / "frames").mkdir(parents=True, exist_ok=True)
+    within = _half_within_speakers(corpus, clip_frames, seed)
+    halves = [within if kind.within_speakers else half for kind in kinds]
+    painter = Painter(kinds, np.stack(halves) if halves else np.zeros((0, len(clip_frames)), dtype=np.uint8), clock)
+    bounds = list(itertools.pairwise(itertools.accumulate(part_clips, initial=0)))
     scratch.mkdir(parents=True, exist_ok=True)
-    bounds = list(itertools.accumulate(part_clips, initial=0))
+    for number, (start, stop) in enumerate(bounds):
+        met = painter.read((corpus[i] for i in range(start, stop)), clip_frames[start:stop])
+        write_arrays(scratch / f"stretches-{number:05d}", vars(met))
+    all_classes = painter.classes()
+    known = [k for k, (classes, _) in enumerate(all_classes) if classes]
+    found = [LabelKindClasses(kinds[k].name, *all_classes[k], kinds[k].holds_for) for k in known]
+    collector = LabelCollector(found, painter.half[known], seed, n_shifts, [clip.speaker for clip in corpus])
+    (folder / "frames").mkdir(parents=True, exist_ok=True)
     parts: list[tuple[Path, Path, int, int]] = []
-    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        painted = [_paint(corpus, i, indices, clip_frames[i], clock, collector) for i in range(start, stop)]
-        first_frame, first_clip = collector.first_frame, start
-        part = collector.add(np.concatenate(painted), clip_frames[start:stop])
+    for number, (start, stop) in enumerate(bounds):
+        file = ArrayFile(scratch / f"stretches-{number:05d}")
+        stretches = Stretches(**{name: file.read(name) for name in Stretches.__dataclass_fields__})
+        painted, labelled, constant = painter.paint(stretches, known, [each.classes for each in found])
+        collector.note(labelled, constant)
+        first_frame = collector.first_frame
+        part = collector.add(painted, clip_frames[start:stop])
         write_arrays(folder / frames_part(number), {"classes": part.classes})
         write_arrays(scratch / f"{number:05d}", {name: getattr(part, name) for name in _SCRATCH})
-        parts.append((folder / frames_part(number), scratch / f"{number:05d}", first_frame, first_clip))
+        parts.append((folder / frames_part(number), scratch / f"{number:05d}", first_frame, start))
     opened = [(ArrayFile(frames), ArrayFile(rest), frame, clip) for frames, rest, frame, clip in parts]
 
     def read(number: int) -> LabelPart:
@@ -79,21 +81,6 @@ def collect_labels(
         return LabelPart(first=first_frame, first_clip=first_clip, classes=frames.read("classes"), **arrays)
 
     return collector.finish(len(parts), read)
-
-
-def _paint(
-    corpus: Corpus,
-    number: int,
-    indices: Sequence[tuple[LabelKind, dict[str, int]]],
-    n_frames: int,
-    clock: Clock,
-    collector: LabelCollector,
-) -> npt.NDArray[np.int16]:
-    clip = corpus[number]
-    painted = [clip_classes(kind, clip, index, n_frames, clock) for kind, index in indices]
-    collector.note([labelled for _, labelled, _ in painted], [constant for _, _, constant in painted])
-    columns = [frames for frames, _, _ in painted]
-    return np.stack(columns, axis=1) if columns else np.zeros((n_frames, 0), dtype=np.int16)
 
 
 def _half_within_speakers(corpus: Corpus, clip_frames: Sequence[int], seed: int) -> npt.NDArray[np.uint8]:
