@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +323,45 @@ def test_a_second_run_waits_for_nobody_and_is_told_of_the_first(atlas: Atlas, wo
 
     interpret(atlas, world.corpus, [M], to=path, trials=FEW, progress=again)
     assert [each.name for each in tmp_path.iterdir()] == ["units.jsonl"]
+
+
+def test_a_killed_run_goes_on_with_the_next_feature_and_ends_the_same(
+    atlas: Atlas, world: World, tmp_path: Path
+) -> None:
+    path, expected = tmp_path / "units.jsonl", tmp_path / "alone" / "units.jsonl"
+    features = [M, DEAD]
+
+    def made_anew(to: Path, *, seed: int = 0, kill_at: int = 0) -> int:
+        """Interpret; return how many of the cards were made in this run."""
+        counts: list[int] = []
+
+        def report(stage: str, done: int, total: int) -> None:
+            counts.append(done)
+            if done == kill_at > 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        interpret(atlas, world.corpus, features, to=to, trials=FEW, seed=seed, progress=report)
+        return counts[-1] - counts[0]
+
+    def killed() -> None:
+        pid = os.fork()
+        if not pid:
+            try:
+                made_anew(path, kill_at=1)
+            finally:
+                os._exit(0)
+        assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+    assert made_anew(expected) == 2
+    killed()
+    unfinished = path.with_suffix(".unfinished.jsonl")
+    unfinished.write_bytes(unfinished.read_bytes() + b'{"feature": 2, "cut off by a cra')
+    assert not path.exists()
+    assert made_anew(path) == 1
+    assert path.read_bytes() == expected.read_bytes()
+    killed()
+    assert made_anew(path, seed=1) == 2  # the control: what a run with other moments has left is not taken
+    assert [each.name for each in tmp_path.glob("*units*")] == ["units.jsonl"]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(atlas: Atlas, world: World, tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from otoscope.atlas.interpretation.card import Card
 from otoscope.atlas.interpretation.detection import Judged, part_of, score
-from otoscope.atlas.interpretation.endpoint import EndpointError, Message
+from otoscope.atlas.interpretation.endpoint import EndpointError
 from otoscope.atlas.interpretation.evidence import Trial
 from otoscope.atlas.interpretation.exchanges import Exchanges
 from otoscope.atlas.interpretation.prompts import (
@@ -28,11 +27,6 @@ MAX_FAILURES = 3
 """If so many features get no answer before any other does, no more are asked."""
 
 
-def prompt_of(card: Card) -> list[Message]:
-    """Return what a language model is asked about a card."""
-    return explain_messages(card.to_markdown())
-
-
 def climb(
     subjects: list[Subject],
     null: dict[int, Trial],
@@ -42,13 +36,11 @@ def climb(
     progress: bool | ProgressReport,
 ) -> None:
     """Ask for rung 3: all explanations first, so that each can be tried beside another, then what they fit."""
-    able = [each for each in subjects if each.card is not None]
+    able = [each for each in subjects if each.card]
 
     def explain(each: Subject) -> None:
-        assert each.card is not None
-        each.explanation = exchanges.ask(
-            prompt_of(each.card), read_explanation, each.usage, feature=each.evidence.feature, why="explain"
-        )
+        messages = explain_messages(each.card)
+        each.explanation = exchanges.ask(messages, read_explanation, each.usage, feature=each.feature, why="explain")
 
     _for_each(able, explain, exchanges, "explain", progress)
     able = [each for each in able if each.explanation is not None]
@@ -106,13 +98,11 @@ def _judge(
         for start in range(0, len(trial.moments), trials.per_question):
             some = trial.moments[start : start + trials.per_question]
             messages = judge_messages(explanation.name, explanation.explanation, some)
-            fits += exchanges.ask(
-                messages, read_judgement(len(some)), each.usage, feature=each.evidence.feature, why=why
-            )
+            fits += exchanges.ask(messages, read_judgement(len(some)), each.usage, feature=each.feature, why=why)
         return trial.active, np.array(fits, dtype=np.bool_)
 
     own = read(each.explanation, each.trial, "try")
-    others = others_of(null, each.evidence.feature, trials.n_null_asked)
+    others = others_of(null, each.feature, trials.n_null_asked)
     nulls = [read(each.explanation, part_of(trial, trials.n_part), "null") for trial in others]
     partner = able[(able.index(each) + 1) % len(able)]
     part = part_of(each.trial, trials.n_part)

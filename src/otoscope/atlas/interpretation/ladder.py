@@ -8,15 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from otoscope.atlas.atlas import Atlas
 from otoscope.atlas.interpretation.asking import climb
 from otoscope.atlas.interpretation.card import Card, make_card
-from otoscope.atlas.interpretation.endpoint import Endpoint
-from otoscope.atlas.interpretation.evidence import Evidence, World
+from otoscope.atlas.interpretation.endpoint import Endpoint, Message
+from otoscope.atlas.interpretation.evidence import Evidence, Trial, World
 from otoscope.atlas.interpretation.exchanges import Exchanges
+from otoscope.atlas.interpretation.prompts import explain_messages
 from otoscope.atlas.interpretation.results import Interpretation, merge_interpretations
 from otoscope.atlas.interpretation.rules import LabelledMoments
-from otoscope.atlas.interpretation.subject import Subject, Trials, null_pool, prepared, too_seldom, try_rules
+from otoscope.atlas.interpretation.subject import Subject, Trials, too_seldom, try_rules
+from otoscope.atlas.interpretation.unfinished import Unfinished
 from otoscope.audio import Corpus
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport, track
@@ -34,6 +38,11 @@ def card_of(atlas: Atlas, corpus: Corpus, feature: int, *, seed: int = 0) -> Car
     if not evidence.enough:
         raise InputError(f"{atlas[feature].address} has no card: {too_seldom(evidence)}.")
     return make_card(evidence)
+
+
+def prompt_of(card: Card) -> list[Message]:
+    """Return what a language model is asked about a card."""
+    return explain_messages(card.to_markdown())
 
 
 def interpret(
@@ -71,41 +80,57 @@ def interpret(
     """
     chosen = list(dict.fromkeys(features if features is not None else atlas.find(limit=10).index))
     wanted = [atlas[int(feature)].feature for feature in chosen]
-    path = Path(to) if to is not None else None
+    path, trials = Path(to) if to is not None else None, trials or Trials()
     with contextlib.ExitStack() as held:
         if path is not None:
             held.enter_context(only_one(path.with_name(f".{path.name}.lock"), f"interpreting {atlas.name}"))
         exchanges = None
         if endpoint is not None:
             exchanges = Exchanges(endpoint, None if path is None else path.with_suffix(".exchanges.jsonl"))
-        subjects: list[Subject] = []
-        try:
-            _climbed(subjects, World(atlas, corpus, seed), wanted, exchanges, trials or Trials(), progress)
-        finally:
-            found = [each.interpretation() for each in subjects]
-            if path is not None and found:
-                merge_interpretations(path, _about(atlas), found)
-        return found
+        world, labelled = World(atlas, corpus, seed), LabelledMoments(corpus)
+        kept = None if path is None else path.with_suffix(".unfinished.jsonl")
+        unfinished = Unfinished(kept, _about(atlas), labelled, trials, seed)
+        subjects = _prepared(world, wanted, unfinished, progress)
+        null = _null_pool(world, unfinished, trials)
+        try_rules(subjects, null, trials, seed)
+        _write(path, atlas, subjects)
+        if exchanges is not None:
+            try:
+                climb(subjects, null, exchanges, trials, seed, progress)
+            finally:
+                _write(path, atlas, subjects)
+        unfinished.ended()
+        return [each.interpretation() for each in subjects]
 
 
-def _climbed(
-    subjects: list[Subject],
-    world: World,
-    features: list[int],
-    exchanges: Exchanges | None,
-    trials: Trials,
-    progress: bool | ProgressReport,
-) -> None:
-    """Fill `subjects`, so that what is done is there when something fails."""
-    labelled, seed = LabelledMoments(world.corpus), world.frames.seed
-    with track("cards", len(features), progress, unit="features") as advance:
+def _prepared(
+    world: World, features: list[int], unfinished: Unfinished, progress: bool | ProgressReport
+) -> list[Subject]:
+    """Make the cards and trials of features, those of a killed run aside."""
+    done = [feature for feature in features if feature in unfinished]
+    with track("cards", len(features), progress, unit="features", done=len(done)) as advance:
         for feature in features:
-            subjects.append(prepared(Evidence(world, feature), labelled, trials))
-            advance(1, subjects[-1].address)
-    null = null_pool(world, trials)
-    try_rules(subjects, null, trials, seed)
-    if exchanges is not None:
-        climb(subjects, null, exchanges, trials, seed, progress)
+            if feature not in unfinished:
+                advance(1, unfinished.subject(world, feature).address)
+    return [unfinished.subject(world, feature) for feature in features]
+
+
+def _null_pool(world: World, unfinished: Unfinished, trials: Trials) -> dict[int, Trial]:
+    """Trials of random features; one more than needed, as none is tried on its own."""
+    alive = np.flatnonzero(~world.frames.atlas.column("dead").astype(np.bool_))
+    pool: dict[int, Trial] = {}
+    for feature in world.frames.rng(0, 700).permutation(alive).tolist():
+        trial = unfinished.trial(world, feature)
+        if trial is not None:
+            pool[feature] = trial
+        if len(pool) > max(trials.n_null, trials.n_null_asked):
+            break
+    return pool
+
+
+def _write(path: Path | None, atlas: Atlas, subjects: list[Subject]) -> None:
+    if path is not None and subjects:
+        merge_interpretations(path, _about(atlas), [each.interpretation() for each in subjects])
 
 
 def _about(atlas: Atlas) -> dict[str, Any]:

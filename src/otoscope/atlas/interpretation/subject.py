@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 
-import numpy as np
-
-from otoscope.atlas.interpretation.card import Card, make_card
+from otoscope.atlas.interpretation.card import make_card
 from otoscope.atlas.interpretation.descriptors import named, sentence
 from otoscope.atlas.interpretation.detection import Judged, scorable, score
-from otoscope.atlas.interpretation.evidence import MIN_EVENTS, Evidence, Trial, World
+from otoscope.atlas.interpretation.evidence import MIN_EVENTS, Evidence, Trial
 from otoscope.atlas.interpretation.exchanges import Usage
 from otoscope.atlas.interpretation.prompts import Explanation
 from otoscope.atlas.interpretation.results import LABEL, SOUND, Interpretation, Rung
@@ -46,11 +44,11 @@ class Trials:
 
 @dataclass(eq=False)
 class Subject:
-    """A feature on its way up the ladder: what is known of it so far."""
+    """A feature on its way up the ladder: what is known of it so far; `card` is empty where it has none."""
 
-    evidence: Evidence
+    feature: int
     address: str
-    card: Card | None = None
+    card: str = ""
     note: str = ""
     trial: Trial | None = None
     rules: dict[int, Rule | None] = field(default_factory=dict)
@@ -61,8 +59,7 @@ class Subject:
     def interpretation(self) -> Interpretation:
         """Return the rungs that it has reached."""
         rungs = tuple(self.rungs[number] for number in sorted(self.rungs))
-        card = self.card.to_markdown() if self.card is not None else ""
-        return Interpretation(self.evidence.feature, self.address, rungs, card, self.note)
+        return Interpretation(self.feature, self.address, rungs, self.card, self.note)
 
 
 def too_seldom(evidence: Evidence) -> str:
@@ -74,17 +71,23 @@ def too_seldom(evidence: Evidence) -> str:
 
 def prepared(evidence: Evidence, labelled: LabelledMoments, trials: Trials) -> Subject:
     """Make the card, the trial and the rules of a feature."""
-    subject = Subject(evidence, evidence.world.frames.atlas[evidence.feature].address)
+    subject = Subject(evidence.feature, evidence.world.frames.atlas[evidence.feature].address)
     if not evidence.enough:
         subject.note = too_seldom(evidence)
         return subject
-    subject.card = make_card(evidence)
-    if evidence.triable:
-        trial = evidence.trial(trials.n_active, trials.n_silent)
-        subject.trial = trial if scorable(trial) else None
+    subject.card = make_card(evidence).to_markdown()
+    subject.trial = trial_of(evidence, trials)
     subject.rungs[1], subject.rules[1] = _label_rung(evidence, labelled)
     subject.rungs[2], subject.rules[2] = _sound_rung(evidence)
     return subject
+
+
+def trial_of(evidence: Evidence, trials: Trials) -> Trial | None:
+    """Return the moments on which a feature's explanations are tried; None where there are too few."""
+    if not evidence.triable:
+        return None
+    trial = evidence.trial(trials.n_active, trials.n_silent)
+    return trial if scorable(trial) else None
 
 
 def _label_rung(evidence: Evidence, labelled: LabelledMoments) -> tuple[Rung, Rule | None]:
@@ -113,22 +116,6 @@ def _sound_rung(evidence: Evidence) -> tuple[Rung, Rule | None]:
     return Rung(2, SOUND, name, explanation), sounds_like(comparison.descriptors, comparison.active, comparison.silent)
 
 
-def null_pool(world: World, trials: Trials) -> dict[int, Trial]:
-    """Trials of random features; one more than needed, as none is tried on its own."""
-    atlas = world.frames.atlas
-    alive = np.flatnonzero(~atlas.column("dead").astype(np.bool_))
-    pool: dict[int, Trial] = {}
-    for feature in world.frames.rng(0, 700).permutation(alive):
-        evidence = Evidence(world, int(feature))
-        if evidence.enough and evidence.triable:
-            trial = evidence.trial(trials.n_active, trials.n_silent)
-            if scorable(trial):
-                pool[int(feature)] = trial
-        if len(pool) > max(trials.n_null, trials.n_null_asked):
-            break
-    return pool
-
-
 def others_of(null: dict[int, Trial], feature: int, count: int) -> list[Trial]:
     """Return the trials of so many other features."""
     return [trial for other, trial in null.items() if other != feature][:count]
@@ -146,7 +133,7 @@ def try_rules(subjects: list[Subject], null: dict[int, Trial], trials: Trials, s
                 each.rungs[number] = replace(each.rungs[number], note=TOO_FEW)
                 continue
             shuffled = _by_rule(other, each.trial) if len(able) > 1 else None
-            nulls = [_by_rule(rule, trial) for trial in others_of(null, each.evidence.feature, trials.n_null)]
+            nulls = [_by_rule(rule, trial) for trial in others_of(null, each.feature, trials.n_null)]
             fits = _by_rule(rule, each.trial)[1]
             each.rungs[number] = replace(each.rungs[number], score=score(each.trial, fits, nulls, shuffled, seed))
 
