@@ -25,7 +25,11 @@ _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
-_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
+_TYPES = {name: np.dtype(code) for name, code in _DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
+
+_Placed = tuple[npt.NDArray[Any], int, int, int]
+"""An array of a file: all of it (not checked), its first byte, the bytes of a row, the number of rows."""
 
 
 class DamagedError(OtoscopeError):
@@ -102,11 +106,14 @@ class ArrayFile:
     def __init__(self, path: Path, checks: npt.NDArray[np.uint64] | None = None, n_bytes: int | None = None) -> None:
         self.path = path
         try:
-            with open(path, "rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            try:
+                self._map = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+            finally:
+                os.close(handle)
         except (OSError, ValueError) as error:
             raise DamagedError(path, f"it cannot be opened ({error})") from error
-        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
+        self._bytes = memoryview(self._map)
         self._checks = checks
         size = len(self._bytes)
         if (n_bytes is not None and size != n_bytes) or (checks is not None and len(checks) != -(-size // BLOCK_BYTES)):
@@ -116,18 +123,18 @@ class ArrayFile:
         """Whether damage was found; a repaired file is another one, and has to be opened."""
         self._arrays = self._read_header()
 
-    def _read_header(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...], int]]:
+    def _read_header(self) -> dict[str, _Placed]:
         if len(self._bytes) < 8:
             raise DamagedError(self.path, "it is cut short")
-        self._check(0, 8)
-        length = int.from_bytes(self._bytes[:8].tobytes(), "little")
+        self._check(0, 1)
+        length = int.from_bytes(self._bytes[:8], "little")
         if length > min(MAX_HEADER_BYTES, len(self._bytes) - 8):
             raise DamagedError(self.path, "its header is cut short")
-        self._check(8, 8 + length)
+        self._check(0, -(-(8 + length) // BLOCK_BYTES))
         try:
             header = json.loads(self._bytes[8 : 8 + length].tobytes())
             return {
-                name: _placed(name, entry, 8 + length, len(self._bytes))
+                name: _placed(name, entry, self._map, 8 + length)
                 for name, entry in header.items()
                 if name != "__metadata__"
             }
@@ -144,12 +151,12 @@ class ArrayFile:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of an array."""
-        return self._entry(name)[1]
+        return self._entry(name)[0].shape
 
     def span(self, name: str) -> tuple[int, int]:
         """First byte of an array in the file, and the one after its last."""
-        dtype, shape, first = self._entry(name)
-        return first, first + dtype.itemsize * math.prod(shape)
+        whole, first, _, _ = self._entry(name)
+        return first, first + whole.nbytes
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> npt.NDArray[Any]:
         """Return rows `start:stop` of an array: a read-only view of the file, no copy.
@@ -157,13 +164,16 @@ class ArrayFile:
         Raises:
             DamagedError: a block that holds some of them differs from its checksum, or there is no such array.
         """
-        dtype, shape, offset = self._entry(name)
-        stop = shape[0] if stop is None else max(0, min(stop, shape[0]))
-        start = min(max(start, 0), stop)
-        row = dtype.itemsize * math.prod(shape[1:])
-        first, last = offset + start * row, offset + stop * row
-        self._check(first, last)
-        return self._bytes[first:last].view(dtype).reshape(stop - start, *shape[1:])
+        whole, offset, row, n_rows = self._arrays.get(name) or self._entry(name)
+        if stop is None:
+            stop = n_rows
+        if not 0 <= start < stop <= n_rows:
+            stop = max(0, min(stop, n_rows))
+            start = min(max(start, 0), stop)
+        first, last = (offset + start * row) // BLOCK_BYTES, (offset + stop * row - 1) // BLOCK_BYTES + 1
+        if start < stop and self._good.find(0, first, last) >= 0:
+            self._check(first, last)
+        return whole[start:stop]
 
     def release(self) -> None:
         """Let the system take back the memory of what was read; it comes back from disk, and is checked again, when it
@@ -172,33 +182,36 @@ class ArrayFile:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._good = bytearray(len(self._good))
 
-    def _entry(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    def _entry(self, name: str) -> _Placed:
         if name not in self._arrays:
             raise DamagedError(self.path, f"it has no array {name!r} (it has {', '.join(self._arrays)})")
         return self._arrays[name]
 
-    def _check(self, start: int, stop: int) -> None:
-        if self._checks is None or stop <= start:
+    def _check(self, first: int, last: int) -> None:
+        """Compare blocks `first:last` that nobody has looked at yet with their checksums."""
+        good, checks = self._good, self._checks
+        if checks is None:
             return
-        good, last = self._good, (stop - 1) // BLOCK_BYTES + 1
-        at = good.find(0, start // BLOCK_BYTES, last)
+        at = good.find(0, first, last)
         while at >= 0:
             block = self._bytes[at * BLOCK_BYTES : (at + 1) * BLOCK_BYTES]
-            if xxhash.xxh3_64_intdigest(block.data) != int(self._checks[at]):
+            if xxhash.xxh3_64_intdigest(block) != checks.item(at):
                 self.damaged = True
                 raise DamagedError(self.path, "its contents changed", at * BLOCK_BYTES, at * BLOCK_BYTES + len(block))
             good[at] = 1
             at = good.find(0, at + 1, last)
 
 
-def _placed(name: str, entry: dict[str, Any], first: int, size: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Type, shape and first byte of an array whose header entry says `entry`, in a file of `size` bytes."""
-    dtype, shape, (start, stop) = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"]), entry["data_offsets"]
-    if not shape or not all(isinstance(n, int) and n >= 0 for n in (*shape, start, stop)):
-        raise ValueError(f"array {name!r} has an impossible shape or place")
-    if stop - start != dtype.itemsize * math.prod(shape) or first + stop > size:
+def _placed(name: str, entry: dict[str, Any], data: mmap.mmap, first: int) -> _Placed:
+    """The array whose header entry says `entry`, in a file whose arrays begin at byte `first`."""
+    dtype, shape, (start, stop) = _TYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+    for n in (*shape, start, stop):
+        if not isinstance(n, int) or n < 0:
+            raise ValueError(f"array {name!r} has an impossible shape or place")
+    row = dtype.itemsize * math.prod(shape[1:])
+    if not shape or stop - start != shape[0] * row or first + stop > len(data):
         raise ValueError(f"array {name!r} does not fit")
-    return dtype, shape, first + start
+    return np.ndarray(shape, dtype, data, first + start), first + start, row, shape[0]
 
 
 def pack_strings(texts: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
