@@ -45,7 +45,7 @@ def _shift(spans: tuple[speech.Span, ...], by_s: float) -> tuple[speech.Span, ..
     return tuple(speech.Span(round(s.start_s + by_s, 5), round(s.end_s + by_s, 5), s.label) for s in spans)
 
 
-def _spoken(rng: random.Random, text: str, voice: str, language: str) -> Clip:
+def spoken(rng: random.Random, text: str, voice: str, language: str) -> Clip:
     """An utterance with 0.08 to 0.4 s of silence before and about 0.1 s after it."""
     prosody = {"rate": rng.randint(135, 180), "pitch": rng.randint(30, 70), "pitch_range": rng.randint(30, 70)}
     said = speech.say(text, voice, **prosody)
@@ -89,12 +89,12 @@ def speech_clips(settings: Settings) -> list[Clip]:
             voices.HELD_OUT_ACCENT if rng.random() < 0.1 else "gmw/en-US" if rng.random() < 0.4 else rng.choice(accents)
         )
         variant = voices.HELD_OUT_VARIANTS[i % len(voices.HELD_OUT_VARIANTS)]
-        drawn.append(_spoken(rng, text, f"{accent}+{variant}", "en"))
+        drawn.append(spoken(rng, text, f"{accent}+{variant}", "en"))
     english = _choose([c for c in drawn if len(c.audio) / speech.SAMPLE_RATE < MAX_S], N_ENGLISH)
     spanish = []
     for i, text in enumerate(texts["es"][:N_SPANISH]):
         variant = voices.HELD_OUT_VARIANTS[i % len(voices.HELD_OUT_VARIANTS)]
-        spanish.append(_spoken(rng, text, f"{voices.SPANISH[i % 2]}+{variant}", "es"))
+        spanish.append(spoken(rng, text, f"{voices.SPANISH[i % 2]}+{variant}", "es"))
     for prefix, clips in (("u", english), ("s", spanish)):
         for i, clip in enumerate(clips, 1):
             clip.clip_id = f"{prefix}{i:04d}-{clip.attributes['variant'].lower()}"
