@@ -70,7 +70,7 @@ class Named:
 
 @dataclass(frozen=True)
 class _Entries:
-    """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`).
+    """A block with its ranking and the classes of its entries (`codes [e, k]`, `around [b, e, 2]`).
 
     `halves`: for every way of halving the clips, the ranked entries of either half (see `scoring.halve`).
     """
@@ -93,6 +93,9 @@ class Labeller:
         half = labelling.half[self.columns]
         _, self.halving, self.halved = np.unique(half, axis=0, return_index=True, return_inverse=True)
         self.offset = np.ascontiguousarray(half.T.astype(np.int16) * np.int16(scoring.SCORED))
+        counts = [labelling.n_positive[k][FIT] for k in self.columns]
+        first = np.cumsum([0, *(len(each) for each in counts)])
+        self._fit = first, self.first_class[self.columns], np.concatenate([np.zeros(0, dtype=np.int64), *counts])
         self._best = _BestFeatures(int(self.first_class[-1]))
 
     @classmethod
@@ -113,9 +116,13 @@ class Labeller:
         """Per kind `[2, c + 1]` frames of each class in either half, the last being none of them."""
         return self.labelling.n_positive
 
-    def label(self, block: Block) -> Named:
-        """Score the features of a block whose frames ascend."""
-        parts = [self._label(each) for each in _pieces(block)]
+    def label(self, block: Block, order: npt.NDArray[np.uint32] | None = None) -> Named:
+        """Score the features of a block whose frames ascend; `order` is its `ranking`, if that is known already."""
+        parts, at = [], 0
+        for each in _pieces(block):
+            end = at + len(each.frames)
+            parts.append(self._label(each, None if order is None else order[at:end] - np.uint32(at)))
+            at = end
         return Named(*(_joined([getattr(part, name) for part in parts]) for name in Named.__dataclass_fields__))
 
     def chosen(self, block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -151,8 +158,8 @@ class Labeller:
             )
         return _joined(parts)
 
-    def _label(self, block: Block) -> Named:
-        entries = self._entries(block)
+    def _label(self, block: Block, order: npt.NDArray[np.uint32] | None) -> Named:
+        entries = self._entries(block, order)
         skill, threshold = self._chosen(entries)
         keep = _keep(skill, self._best)
         targets = Targets()
@@ -167,9 +174,9 @@ class Labeller:
         del bands["target"]
         return Named(pairs, bands, self._purities(entries), _lexical_columns(lexical, figures))
 
-    def _entries(self, block: Block) -> _Entries:
+    def _entries(self, block: Block, order: npt.NDArray[np.uint32] | None = None) -> _Entries:
         n = len(block.frames)
-        codes = np.empty((len(self.columns), n), dtype=np.int16)
+        codes = np.empty((n, len(self.columns)), dtype=np.int16)
         around = np.empty((len(self.banded), n, 2), dtype=np.int16)
         sides = np.zeros((len(self.halving), n), dtype=np.uint8)
         cursor = block.indptr[:-1].copy()
@@ -180,14 +187,14 @@ class Labeller:
                 part.first, part.classes, part.clip, self.offset, self.halving, self.columns, banded, block.indptr,
                 block.frames, cursor, codes, around, sides,
             )  # fmt: skip
-        order = ranking(block.indptr, block.values)
+        order = ranking(block.indptr, block.values) if order is None else order
         halves = tuple(scoring.halve(block.indptr, order, block.values, each) for each in sides)
         return _Entries(block, order, halves, codes, around)
 
     def _half(
         self, entries: _Entries, row: int, side: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-        """Ranked entries of one half, as the kind in a row of `codes` halves clips: `indptr`, entries, values."""
+        """Ranked entries of one half, as the kind in a column of `codes` halves clips: `indptr`, entries, values."""
         indptr, index, values = entries.halves[self.halved[row]]
         return indptr[side], index[side], values[side]
 
@@ -195,12 +202,11 @@ class Labeller:
         block = entries.block
         shape = (len(block), int(self.first_class[-1]))
         skill, threshold = np.zeros(shape), np.full(shape, np.inf)
-        for row, k in enumerate(self.columns):
-            span = slice(self.first_class[k], self.first_class[k + 1])
+        for halving in range(len(self.halving)):
+            rows = np.flatnonzero(self.halved == halving)
             scoring.choose_thresholds(
-                *self._half(entries, row, FIT), entries.codes[row], self.n_positive[k][FIT], skill[:, span],
-                threshold[:, span],
-            )  # fmt: skip
+                *self._half(entries, rows[0], FIT), entries.codes, rows, *self._fit, skill, threshold
+            )
         return skill, threshold
 
     def _add_pairs(self, targets: Targets, keep: npt.NDArray[np.bool_], threshold: npt.NDArray[np.float64]) -> None:
@@ -227,7 +233,7 @@ class Labeller:
             found = np.zeros(len(own)), np.zeros(len(own))
             indptr = np.searchsorted(feature[own], np.arange(len(block) + 1))
             scoring.rank_scores(
-                *self._half(entries, row, SCORE), entries.codes[row], self.n_positive[k][SCORE], indptr,
+                *self._half(entries, row, SCORE), entries.codes, row, self.n_positive[k][SCORE], indptr,
                 classes[own] - self.first_class[k], *found,
             )  # fmt: skip
             ap[own], auroc[own] = found
@@ -248,7 +254,7 @@ class Labeller:
             row = int(np.searchsorted(self.columns, k))
             name = self.labelling.kinds[k].name
             found[name] = k, choose_bands(
-                *self._half(entries, row, FIT), entries.codes[row], entries.around[number],
+                *self._half(entries, row, FIT), entries.codes[:, row], entries.around[number],
                 self.n_positive[k][FIT], self.labelling.near[name][FIT], wanted[number],
             )  # fmt: skip
         rows: dict[str, list[object]] = {n: [] for n in _BAND_COLUMNS}
@@ -323,7 +329,7 @@ class Labeller:
         if len(self.columns):
             n_named = len(self.labelling.kinds[self.columns[0]].classes)
             scoring.purest_class(
-                block.indptr, block.values, entries.order, entries.codes[0], n_named, PURITY_SHARE, PURITY_MIN_FRAMES,
+                block.indptr, block.values, entries.order, entries.codes, n_named, PURITY_SHARE, PURITY_MIN_FRAMES,
                 label, share,
             )  # fmt: skip
         return {"purity_class": label.astype(np.int32), "purity": share}

@@ -22,7 +22,7 @@ FIT, SCORE = 0, 1
 def gather(  # type: ignore[no-untyped-def]
     first, classes, clip, offset, halving, columns, banded, indptr, frames, cursor, codes, around, sides
 ):
-    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
+    """Fill `codes [e, k]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
 
     `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
     for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to
@@ -30,24 +30,27 @@ def gather(  # type: ignore[no-untyped-def]
     """
     last = first + len(clip)
     for i in range(len(cursor)):
-        entry = cursor[i]
-        while entry < indptr[i + 1] and frames[entry] < last:
-            t = np.uint64(np.int64(frames[entry]) - first)
+        start = stop = cursor[i]
+        while stop < indptr[i + 1] and frames[stop] < last:
+            stop += 1
+        cursor[i] = stop
+        # three short loops: compiled, each takes a fraction of what one loop with all of it takes
+        for entry in range(start, stop):
+            t = np.int64(frames[entry]) - first
             own = clip[t]
-            here, shift = classes[t], offset[np.uint64(own)]
-            for k in range(len(columns)):
-                c = here[columns[k]]
-                codes[k, entry] = c + (shift[k] if c >= 0 else 0)
+            for k in range(codes.shape[1]):
+                codes[entry, k] = classes[t, columns[k]] | offset[own, k]  # −1 stays −1
+        for entry in range(start, stop):
+            own = clip[np.int64(frames[entry]) - first]
             for h in range(len(halving)):
-                sides[h, entry] = shift[halving[h]] > 0
+                sides[h, entry] = offset[own, halving[h]] > 0
+        for entry in range(start, stop):
+            t = np.int64(frames[entry]) - first
             for way in range(2):
-                other = np.int64(t) - NEAR if way == 0 else np.int64(t) + NEAR
-                same = 0 <= other < len(clip) and clip[np.uint64(other)] == own
-                beside = classes[np.uint64(other) if same else t]
+                other = t - NEAR if way == 0 else t + NEAR
+                same = 0 <= other < len(clip) and clip[other] == clip[t]
                 for b in range(len(banded)):
-                    around[b, entry, way] = beside[banded[b]] if same else -1
-            entry += 1
-        cursor[i] = entry
+                    around[b, entry, way] = classes[other, banded[b]] if same else -1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -69,52 +72,89 @@ def halve(indptr, order, values, sides):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def choose_thresholds(indptr, entries, values, codes, n_fit, skill, threshold):  # type: ignore[no-untyped-def]
+def choose_thresholds(  # type: ignore[no-untyped-def]
+    indptr, entries, values, codes, rows, first_class, first_column, n_fit, skill, threshold
+):
     """Fill `skill [n, c]` with each class's best F1 on the fit half, as the share of the way from always-on (0) to
-    perfect (1), and `threshold [n, c]` with where it lies.
+    perfect (1), and `threshold [n, c]` with where it lies, for the kinds `rows` of the columns of `codes [e, k]`.
 
     A frame is found where value > threshold; thresholds lie half-way between neighbouring values and never below 0.
-    `entries` are those of the fit half and `values` theirs, falling within each feature (see `halve`); `codes [e]` is
-    by entry. `n_fit [c]` counts the frames of each class.
+    `entries` are those of the fit half and `values` theirs, falling within each feature (see `halve`). The classes of
+    kind k, and "none of them" as the last, are `first_class[k]:first_class[k + 1]` of `n_fit`, the frames of each; in
+    `skill` and `threshold` they begin at `first_column[k]`.
     """
-    n_classes = skill.shape[1]
-    total = n_fit.sum()
-    hits = np.zeros(len(n_fit), dtype=np.int64)
-    best, among = np.zeros(len(n_fit), dtype=np.int64), np.ones(len(n_fit), dtype=np.int64)  # F1 as 2 best / among
-    at = np.full(len(n_fit), np.inf)
+    longest = 0
     for i in range(len(indptr) - 1):
-        hits[:] = 0
-        best[:] = 0
-        among[:] = 1
-        at[:] = np.inf
-        seen = 0
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    own, place = np.empty(longest, dtype=np.int64), np.empty(longest, dtype=np.int64)
+    state = np.empty((len(n_fit), 4), dtype=np.int64)  # hits; the best F1 so far as 2 a / b: a, b, and its entry
+    for i in range(len(indptr) - 1):
         start, end = indptr[i], indptr[i + 1]
-        value = values[start] if start < end else np.float32(0.0)
-        while start < end:
-            stop, below = start, value
-            while below == value:
-                c = codes[entries[stop]]
-                if c >= 0:
-                    seen += 1
-                    hits[c] += 1
-                stop += 1
-                below = values[stop] if stop < end else np.float32(0.0)
-            for each in range(start, stop):
-                c = codes[entries[each]]
-                if 0 <= c < n_classes and hits[c] * among[c] > best[c] * (seen + n_fit[c]):
-                    best[c], among[c] = hits[c], seen + n_fit[c]
-                    at[c] = (np.float64(value) + np.float64(below)) / 2.0
-            start, value = stop, below
-        for c in range(n_classes):
-            always = 2.0 * n_fit[c] / max(n_fit[c] + total, 1)
-            skill[i, c] = (2.0 * best[c] / among[c] - always) / (1.0 - always) if always < 1.0 else 0.0
-            threshold[i, c] = at[c]
+        ranked, ties = values[start:end], False
+        for e in range(1, end - start):
+            ties |= ranked[e] == ranked[e - 1]
+        state[:] = np.array([0, 0, 1, -1])
+        for k in rows:
+            n = 0
+            for e in range(end - start):  # written in any case and overwritten if not labelled: no branch to predict
+                c = codes[entries[start + e], k]
+                own[n], place[n] = first_class[k] + c, e
+                n += c >= 0
+            if ties:
+                _sweep_ties(own[:n], place, ranked, n_fit, state)
+            else:
+                _sweep(own[:n], place, n_fit, state)
+        for k in rows:
+            first, total = first_class[k], n_fit[first_class[k] : first_class[k + 1]].sum()
+            for c in range(first, first_class[k + 1] - 1):
+                column = first_column[k] + c - first
+                always = 2.0 * n_fit[c] / max(n_fit[c] + total, 1)
+                best = 2.0 * state[c, 1] / state[c, 2]
+                skill[i, column] = (best - always) / (1.0 - always) if always < 1.0 else 0.0
+                threshold[i, column] = _below(ranked, state[c, 3])
 
 
 @numba.njit(cache=True, nogil=True)
-def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
-    """Fill AP and AUROC of rows (feature, class), features' rows being `row_indptr[i]:row_indptr[i + 1]`, on the
-    scored half, whose entries are `entries` with their values."""
+def _sweep(own, place, n_fit, state):  # type: ignore[no-untyped-def]
+    for n in range(len(own)):
+        c = own[n]
+        hits, total = state[c, 0] + 1, n + 1 + n_fit[c]
+        state[c, 0] = hits
+        if hits * state[c, 2] > state[c, 1] * total:
+            state[c, 1], state[c, 2], state[c, 3] = hits, total, place[n]
+
+
+@numba.njit(cache=True, nogil=True)
+def _sweep_ties(own, place, ranked, n_fit, state):  # type: ignore[no-untyped-def]
+    """As `_sweep`, where equal values are found together or not at all."""
+    start = 0
+    while start < len(own):
+        stop = start
+        while stop < len(own) and ranked[place[stop]] == ranked[place[start]]:
+            state[own[stop], 0] += 1
+            stop += 1
+        for c in own[start:stop]:
+            hits, total = state[c, 0], stop + n_fit[c]
+            if hits * state[c, 2] > state[c, 1] * total:
+                state[c, 1], state[c, 2], state[c, 3] = hits, total, place[start]
+        start = stop
+
+
+@numba.njit(cache=True, nogil=True)
+def _below(ranked, entry):  # type: ignore[no-untyped-def]
+    """The threshold half-way between the value of an entry and the next lower one (0 below all)."""
+    if entry < 0:
+        return np.inf
+    after = entry + 1
+    while after < len(ranked) and ranked[after] == ranked[entry]:
+        after += 1
+    return (np.float64(ranked[entry]) + (np.float64(ranked[after]) if after < len(ranked) else 0.0)) / 2.0
+
+
+@numba.njit(cache=True, nogil=True)
+def rank_scores(indptr, entries, values, codes, k, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
+    """Fill AP and AUROC of rows (feature, class of the kind in column `k` of `codes`), features' rows being
+    `row_indptr[i]:row_indptr[i + 1]`, on the scored half, whose entries are `entries` with their values."""
     size = len(n_scored)
     n_frames = n_scored.sum()
     hits = np.zeros(size, dtype=np.int64)
@@ -134,13 +174,13 @@ def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class,
             stop = start
             group = 0
             while stop < end and values[stop] == value:
-                c = codes[entries[stop]]
+                c = codes[entries[stop], k]
                 if c >= SCORED:
                     group += 1
                     group_hits[c - SCORED] += 1
                 stop += 1
             for each in range(start, stop):
-                c = codes[entries[each]] - SCORED
+                c = codes[entries[each], k] - SCORED
                 if c >= 0 and group_hits[c] > 0:
                     new = group_hits[c]
                     beaten[c] += new * ((seen - hits[c]) + 0.5 * (group - new))
@@ -161,15 +201,15 @@ def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class,
 
 @numba.njit(cache=True, nogil=True)
 def purest_class(indptr, values, order, codes, n_named, share, min_frames, chosen, result):  # type: ignore[no-untyped-def]
-    """Fill each feature's most frequent named class among its strongest fit-half frames, and its share among the
-    scored half's."""
+    """Fill each feature's most frequent named class of the first kind among its strongest fit-half frames, and its
+    share among the scored half's."""
     counts = np.zeros(n_named + 1, dtype=np.int64)
     for i in range(len(indptr) - 1):
         for side in (FIT, SCORE):
             offset = SCORED * side
             active = 0
             for each in range(indptr[i], indptr[i + 1]):
-                active += offset <= codes[each] < offset + SCORED
+                active += offset <= codes[each, 0] < offset + SCORED
             if active < min_frames:
                 chosen[i] = -1
                 break
@@ -178,7 +218,7 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
             taken = 0
             last = np.float32(0.0)
             for each in range(indptr[i], indptr[i + 1]):
-                c = codes[order[each]] - offset
+                c = codes[order[each], 0] - offset
                 if 0 <= c < SCORED:
                     if taken >= take and values[order[each]] < last:
                         break

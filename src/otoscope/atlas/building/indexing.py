@@ -88,11 +88,11 @@ def index_block(
     partners: CofiringCounter | None = None,
 ) -> Indexed:
     """Describe and label the features of a block, and find what fires with them."""
-    values = block.values[ranking(block.indptr, block.values)]
-    statistics = feature_statistics(block, values, clip_starts, n_frames, uncut)
+    order = ranking(block.indptr, block.values)
+    statistics = feature_statistics(block, block.values[order], clip_starts, n_frames, uncut)
     if partners is not None:
         statistics |= partners.of(block)
-    return Indexed(block, statistics, labeller.label(block), heard.of(block))
+    return Indexed(block, statistics, labeller.label(block, order), heard.of(block))
 
 
 def in_order(blocks: Iterator[Block], work: Callable[[Block], Indexed]) -> Iterator[Indexed]:
