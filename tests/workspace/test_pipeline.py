@@ -26,13 +26,18 @@ def contents(workspace: Workspace) -> dict[str, str]:
 
 
 class StopAt:
-    """A progress report that presses Ctrl-C half-way through the `nth` job called `stage`."""
+    """A progress report that presses Ctrl-C half-way through a job; `begun` are the jobs that were begun."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.stopped = False
+        self.begun: list[str] = []
+        self._last = ("", 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if done < total and (stage != self._last[0] or done <= self._last[1]):
+            self.begun.append(stage)
+        self._last = stage, done
         if stage == self.stage and done >= total / 2 and not self.stopped:
             self.stopped = True
             raise KeyboardInterrupt
@@ -47,8 +52,10 @@ def test_a_run_stopped_in_any_stage_ends_with_the_same_bytes(
         run_pipeline(fresh, PLAN, stop, source=few)
     summary = run_pipeline(fresh, PLAN, stop, source=few)
     assert stop.stopped
-    assert [s.state for s in summary.stages if s.state not in ("done", "reused")] == ["resumed"]
+    assert {s.state for s in summary.stages if s.state not in ("done", "reused")} == {"resumed"}
     assert contents(fresh) == contents(built)
+    passes = stop.begun.count("encode")
+    assert passes == (2 if stage == "encode" else 1), "one pass over the frames for both atlases, or its two halves"
 
 
 def test_a_second_run_reuses_every_stage(built: Workspace, few: Corpus) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from otoscope.errors import InputError
 from otoscope.progress import ProgressReport
-from otoscope.workspace.atlas_stages import atlas_stage
+from otoscope.workspace.atlas_stages import atlas_stages
 from otoscope.workspace.layout import Workspace, as_name
 from otoscope.workspace.plan import DictionaryPlan, Plan, default_plan
 from otoscope.workspace.stages import (
@@ -106,8 +106,9 @@ def run_pipeline(
     for entry in plan.dictionaries:
         finished(train_stage(workspace, name, entry, seed=plan.seed, clips=held.fit, progress=progress))
         figures[entry.name] = dictionary_figures(workspace, name, workspace.dictionary(entry.name), held)
-    for entry in plan.dictionaries:
-        finished(atlas_stage(workspace, name, entry.name, name, entry.name, seed=plan.seed, progress=progress))
+    atlases = {entry.name: entry.name for entry in plan.dictionaries}
+    for outcome in atlas_stages(workspace, name, atlases, name, seed=plan.seed, progress=progress):
+        finished(outcome)
     return _summarise(workspace, plan, saved, outcomes, figures)
 
 

@@ -38,7 +38,10 @@ Notice = Callable[["StageOutcome"], None]
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What became of one stage: `state` is "done", "reused", "resumed" or "redone" (`reason` says why)."""
+    """What became of one stage: `state` is "done", "reused", "resumed" or "redone" (`reason` says why).
+
+    `seconds` of stages that were made together are an equal share each, so that they add up.
+    """
 
     kind: str
     name: str
@@ -227,7 +230,7 @@ def run_stages(
             write_json(folder / f"{kind}.{name}.json", {**heads[name], "finished": False})
         if waiting:
             work(waiting)
-        seconds = time.perf_counter() - started
+        seconds = (time.perf_counter() - started) / max(1, len(waiting))
         for name in waiting:
             end = {"finished": True, "seconds": round(seconds, 3), "files": _listing(outcomes[name].path)}
             write_json(folder / f"{kind}.{name}.json", {**heads[name], **end})

@@ -30,8 +30,8 @@ def sweep_stage(
 ) -> list[StageOutcome]:
     """Train all planned dictionaries on the same batches; each is the one that `train_stage` makes alone.
 
-    What is finished is reused, what was stopped goes on, and only the others are trained. `seconds` of an outcome are
-    those of the pass that it shared. Arguments are those of `train_stage`.
+    What is finished is reused, what was stopped goes on, and only the others are trained. Arguments are
+    those of `train_stage`.
 
     Raises:
         InputError: two plans have one name, one is of a baseline, sites do not fit, or they cannot share their batches.
