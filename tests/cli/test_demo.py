@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import otoscope
+from command_line import Finished, otoscope
 from small_demo import SMALL
 
 from otoscope.cli import demo
@@ -21,20 +21,29 @@ def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "make_plan", lambda *_: SMALL)
 
 
+@pytest.fixture(scope="module")
+def finished(few: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Finished]:
+    """A workspace in which the demo has run, which tests may run again, and what that first run said."""
+    folder = tmp_path_factory.mktemp("demo") / "ws"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "make_plan", lambda *_: SMALL)
+        return folder, otoscope("demo", "--corpus", few, "--no-serve", "--workspace", folder, "--json")
+
+
 @pytest.mark.usefixtures("small_plan")
-def test_the_demo_leaves_a_workspace_and_a_second_run_reuses_it(few: Path, tmp_path: Path) -> None:
-    words = ("demo", "--corpus", few, "--no-serve", "--workspace", tmp_path / "ws", "--json")
-    first, second = otoscope(*words), otoscope(*words)
+def test_the_demo_leaves_a_workspace_and_a_second_run_reuses_it(few: Path, finished: tuple[Path, Finished]) -> None:
+    folder, first = finished
+    second = otoscope("demo", "--corpus", few, "--no-serve", "--workspace", folder, "--json")
     assert [stage["state"] for stage in first.json["stages"]] == ["done"] * 6
     assert all(stage["reused"] for stage in second.json["stages"])
     assert second.err.count("reused") == 6
     assert first.json["sae"] == second.json["sae"]
-    assert Workspace.open(tmp_path / "ws").names("atlases") == ["neurons-0", "sae-2"]
+    assert Workspace.open(folder).names("atlases") == ["neurons-0", "sae-2"]
 
 
 @pytest.mark.usefixtures("small_plan")
-def test_people_get_a_table_and_what_to_try_next(few: Path, tmp_path: Path) -> None:
-    done = otoscope("demo", "--corpus", few, "--no-serve", "--workspace", tmp_path / "ws")
+def test_people_get_a_table_and_what_to_try_next(few: Path, finished: tuple[Path, Finished]) -> None:
+    done = otoscope("demo", "--corpus", few, "--no-serve", "--workspace", finished[0])
     assert done.code == 0
     for word in ("harvest", "train", "atlas", "FVU", "phones have a feature with F1 ≥ 0.7", "otoscope search"):
         assert word in done.out
@@ -59,7 +68,7 @@ def _interrupt(*_: object, **__: object) -> None:
 
 @pytest.mark.usefixtures("small_plan")
 def test_it_serves_at_the_end_and_ctrl_c_is_no_failure(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, finished: tuple[Path, Finished], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served: list[tuple[Path, int]] = []
 
@@ -69,11 +78,12 @@ def test_it_serves_at_the_end_and_ctrl_c_is_no_failure(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("otoscope.server.serve", serve)
-    done = otoscope("demo", "--corpus", few, "--workspace", tmp_path / "ws", "--port", "0", "--json")
+    folder = finished[0]
+    done = otoscope("demo", "--corpus", few, "--workspace", folder, "--port", "0", "--json")
     assert done.code == 0
     assert done.json["corpus"] == "few"
-    assert served == [(tmp_path / "ws", 0)]
-    assert otoscope("serve", "--workspace", tmp_path / "ws", "--port", "0").code == 0
+    assert served == [(folder, 0)]
+    assert otoscope("serve", "--workspace", folder, "--port", "0").code == 0
 
 
 @pytest.mark.shared
