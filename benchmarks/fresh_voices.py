@@ -11,6 +11,9 @@ Decided before any label was judged on it:
   accent that the model never heard (`list`), or all in that accent (`accent`).
 - **seed** 1. Audio goes through the mini corpus's codec; it is never kept, and differs a little from one process to
   the next, as espeak-ng does.
+
+Seen after the voices were drawn: two of them are echoing copies of variants of the model's training (RicishayMax of
+max, anikaRobot of anika). No label was ever chosen or tuned on either.
 """
 
 from __future__ import annotations
@@ -54,22 +57,22 @@ def fresh_sets(model: SpeechModel, folder: Path) -> dict[str, Fresh]:
         ImportError: without espeak-ng (`pip install -e ".[pocket]"`).
         RuntimeError: the model understands too few of the new voices.
     """
-    known = _sentences()
-    new = _understood(model, folder / "known", list(ORDER), known[:150], "known")
+    known = unused_sentences()
+    new = understood(model, folder / "known", list(ORDER), known[:150], "known")
     taken = [each for each in ORDER if each in new.word_error and each not in new.refused]
-    listed = _understood(model, folder / "list", list(voices.HELD_OUT_VARIANTS), known[150:350], "list")
-    accent = _understood(model, folder / "accent", taken, known[350:], "accent")
+    listed = understood(model, folder / "list", list(voices.HELD_OUT_VARIANTS), known[150:350], "list")
+    accent = understood(model, folder / "accent", taken, known[350:], "accent")
     return {"known": new, "list": listed, "accent": accent}
 
 
-def _sentences() -> list[str]:
-    """The 500 English sentences of which neither training nor the mini corpus had any."""
+def unused_sentences() -> list[str]:
+    """Return the 500 English sentences of which neither training nor the mini corpus had any."""
     settings = Settings(Path(), Path(), Path())
     english, _ = grammar.draw_heldout(settings.seed, settings.n_heldout_english, settings.n_heldout_spanish)
     return english[minicorpus.N_CANDIDATES :]
 
 
-def _understood(model: SpeechModel, folder: Path, names: list[str], texts: list[str], accents: str) -> Fresh:
+def understood(model: SpeechModel, folder: Path, names: list[str], texts: list[str], accents: str) -> Fresh:
     """Let voices speak in turn, each 25 sentences, until all sentences are spoken or nobody is left.
 
     The sentences of a voice that is not understood go to the next one.
