@@ -70,7 +70,7 @@ class Named:
 
 @dataclass(frozen=True)
 class _Entries:
-    """A block with its ranking and the classes of its entries (`codes [e, k]`, `around [b, e, 2]`).
+    """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`).
 
     `halves`: for every way of halving the clips, the ranked entries of either half (see `scoring.halve`).
     """
@@ -176,7 +176,7 @@ class Labeller:
 
     def _entries(self, block: Block, order: npt.NDArray[np.uint32] | None = None) -> _Entries:
         n = len(block.frames)
-        codes = np.empty((n, len(self.columns)), dtype=np.int16)
+        codes = np.empty((len(self.columns), n), dtype=np.int16)
         around = np.empty((len(self.banded), n, 2), dtype=np.int16)
         sides = np.zeros((len(self.halving), n), dtype=np.uint8)
         cursor = block.indptr[:-1].copy()
@@ -194,7 +194,7 @@ class Labeller:
     def _half(
         self, entries: _Entries, row: int, side: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-        """Ranked entries of one half, as the kind in a column of `codes` halves clips: `indptr`, entries, values."""
+        """Ranked entries of one half, as the kind in a row of `codes` halves clips: `indptr`, entries, values."""
         indptr, index, values = entries.halves[self.halved[row]]
         return indptr[side], index[side], values[side]
 
@@ -233,7 +233,7 @@ class Labeller:
             found = np.zeros(len(own)), np.zeros(len(own))
             indptr = np.searchsorted(feature[own], np.arange(len(block) + 1))
             scoring.rank_scores(
-                *self._half(entries, row, SCORE), entries.codes, row, self.n_positive[k][SCORE], indptr,
+                *self._half(entries, row, SCORE), entries.codes[row], self.n_positive[k][SCORE], indptr,
                 classes[own] - self.first_class[k], *found,
             )  # fmt: skip
             ap[own], auroc[own] = found
@@ -254,7 +254,7 @@ class Labeller:
             row = int(np.searchsorted(self.columns, k))
             name = self.labelling.kinds[k].name
             found[name] = k, choose_bands(
-                *self._half(entries, row, FIT), entries.codes[:, row], entries.around[number],
+                *self._half(entries, row, FIT), entries.codes[row], entries.around[number],
                 self.n_positive[k][FIT], self.labelling.near[name][FIT], wanted[number],
             )  # fmt: skip
         rows: dict[str, list[object]] = {n: [] for n in _BAND_COLUMNS}
@@ -329,7 +329,7 @@ class Labeller:
         if len(self.columns):
             n_named = len(self.labelling.kinds[self.columns[0]].classes)
             scoring.purest_class(
-                block.indptr, block.values, entries.order, entries.codes, n_named, PURITY_SHARE, PURITY_MIN_FRAMES,
+                block.indptr, block.values, entries.order, entries.codes[0], n_named, PURITY_SHARE, PURITY_MIN_FRAMES,
                 label, share,
             )  # fmt: skip
         return {"purity_class": label.astype(np.int32), "purity": share}

@@ -22,24 +22,30 @@ FIT, SCORE = 0, 1
 def gather(  # type: ignore[no-untyped-def]
     first, classes, clip, offset, halving, columns, banded, indptr, frames, cursor, codes, around, sides
 ):
-    """Fill `codes [e, k]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
+    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
 
     `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
     for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to
     the first beyond the part.
     """
-    last = first + len(clip)
+    last, n_kinds = first + len(clip), len(codes)
+    tile = np.empty((64, n_kinds), dtype=np.int16)
     for i in range(len(cursor)):
         start = stop = cursor[i]
         while stop < indptr[i + 1] and frames[stop] < last:
             stop += 1
         cursor[i] = stop
-        # three short loops: compiled, each takes a fraction of what one loop with all of it takes
-        for entry in range(start, stop):
-            t = np.int64(frames[entry]) - first
-            own = clip[t]
-            for k in range(codes.shape[1]):
-                codes[entry, k] = classes[t, columns[k]] | offset[own, k]  # −1 stays −1
+        # short loops: compiled, all together take a fraction of what one loop with all of it takes
+        for at in range(start, stop, len(tile)):
+            n = min(len(tile), stop - at)
+            for j in range(n):
+                t = np.int64(frames[at + j]) - first
+                own = clip[t]
+                for k in range(n_kinds):
+                    tile[j, k] = classes[t, columns[k]] | offset[own, k]  # −1 stays −1
+            for k in range(n_kinds):
+                for j in range(n):
+                    codes[k, at + j] = tile[j, k]
         for entry in range(start, stop):
             own = clip[np.int64(frames[entry]) - first]
             for h in range(len(halving)):
@@ -76,7 +82,7 @@ def choose_thresholds(  # type: ignore[no-untyped-def]
     indptr, entries, values, codes, rows, first_class, first_column, n_fit, skill, threshold
 ):
     """Fill `skill [n, c]` with each class's best F1 on the fit half, as the share of the way from always-on (0) to
-    perfect (1), and `threshold [n, c]` with where it lies, for the kinds `rows` of the columns of `codes [e, k]`.
+    perfect (1), and `threshold [n, c]` with where it lies, for the kinds in `rows` of `codes [k, e]`.
 
     A frame is found where value > threshold; thresholds lie half-way between neighbouring values and never below 0.
     `entries` are those of the fit half and `values` theirs, falling within each feature (see `halve`). The classes of
@@ -97,7 +103,7 @@ def choose_thresholds(  # type: ignore[no-untyped-def]
         for k in rows:
             n = 0
             for e in range(end - start):  # written in any case and overwritten if not labelled: no branch to predict
-                c = codes[entries[start + e], k]
+                c = codes[k, entries[start + e]]
                 own[n], place[n] = first_class[k] + c, e
                 n += c >= 0
             if ties:
@@ -152,8 +158,8 @@ def _below(ranked, entry):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def rank_scores(indptr, entries, values, codes, k, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
-    """Fill AP and AUROC of rows (feature, class of the kind in column `k` of `codes`), features' rows being
+def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class, ap, auroc):  # type: ignore[no-untyped-def]
+    """Fill AP and AUROC of rows (feature, class of the kind that `codes [e]` tells), features' rows being
     `row_indptr[i]:row_indptr[i + 1]`, on the scored half, whose entries are `entries` with their values."""
     size = len(n_scored)
     n_frames = n_scored.sum()
@@ -174,13 +180,13 @@ def rank_scores(indptr, entries, values, codes, k, n_scored, row_indptr, row_cla
             stop = start
             group = 0
             while stop < end and values[stop] == value:
-                c = codes[entries[stop], k]
+                c = codes[entries[stop]]
                 if c >= SCORED:
                     group += 1
                     group_hits[c - SCORED] += 1
                 stop += 1
             for each in range(start, stop):
-                c = codes[entries[each], k] - SCORED
+                c = codes[entries[each]] - SCORED
                 if c >= 0 and group_hits[c] > 0:
                     new = group_hits[c]
                     beaten[c] += new * ((seen - hits[c]) + 0.5 * (group - new))
@@ -209,7 +215,7 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
             offset = SCORED * side
             active = 0
             for each in range(indptr[i], indptr[i + 1]):
-                active += offset <= codes[each, 0] < offset + SCORED
+                active += offset <= codes[each] < offset + SCORED
             if active < min_frames:
                 chosen[i] = -1
                 break
@@ -218,7 +224,7 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
             taken = 0
             last = np.float32(0.0)
             for each in range(indptr[i], indptr[i + 1]):
-                c = codes[order[each], 0] - offset
+                c = codes[order[each]] - offset
                 if 0 <= c < SCORED:
                     if taken >= take and values[order[each]] < last:
                         break
