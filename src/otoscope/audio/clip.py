@@ -16,17 +16,11 @@ from typing import Protocol
 import numpy as np
 
 from otoscope.audio.decoding import SAMPLE_RATE_HZ, check_span, decode, probe, resample
+from otoscope.audio.tiers import NO_TIERS, packed
+from otoscope.audio.tiers import Interval as Interval
+from otoscope.audio.tiers import Tiers as Tiers
 from otoscope.errors import InputError
 from otoscope.storage import sha256_file
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A label from `start_s` to `end_s`, in seconds from the start of its clip."""
-
-    start_s: float
-    end_s: float
-    label: str
 
 
 class StoredRecording(Protocol):
@@ -35,11 +29,6 @@ class StoredRecording(Protocol):
     def read(self) -> bytes:
         """Return its bytes."""
         ...
-
-
-Tiers = Mapping[str, tuple[Interval, ...]]
-_EMPTY: Mapping[str, str] = {}
-_NO_TIERS: Tiers = {}
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,10 +48,13 @@ class Clip:
     speaker: str | None = None
     language: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
-    tiers: Tiers = field(default_factory=dict)
+    tiers: Tiers = field(default_factory=lambda: NO_TIERS)
     sha256: str | None = field(default=None, compare=False)
     source: Path | bytes | np.ndarray | StoredRecording | None = field(default=None, compare=False)
     """Where the sound is: a file, the bytes of one, or 16 kHz mono samples; None: the file named by `uri`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tiers", packed(self.tiers))
 
     @classmethod
     def from_file(
@@ -94,7 +86,7 @@ class Clip:
             speaker=speaker,
             language=language,
             attributes=attributes or {},
-            tiers=tiers or {},
+            tiers=tiers or NO_TIERS,
             source=Path(path),
         )
 
@@ -137,7 +129,7 @@ class Clip:
             speaker=speaker,
             language=language,
             attributes=attributes or {},
-            tiers=tiers or {},
+            tiers=tiers or NO_TIERS,
             sha256=hashlib.sha256(held.tobytes()).hexdigest(),
             source=held,
         )
@@ -164,11 +156,14 @@ class Clip:
             return self.source[self._span_in_samples()]
         return _RECENT.get(self)
 
-    @functools.cached_property
+    @property
     def duration_s(self) -> float:
         """Length in seconds, from the span or else from the header of the source."""
-        if self.end_s is not None:
-            return self.end_s - self.start_s
+        return self._length_s if self.end_s is None else self.end_s - self.start_s
+
+    @functools.cached_property
+    def _length_s(self) -> float:
+        """What is left of the source from the start; a span given needs no such memory for each clip."""
         recording = self.recording
         if isinstance(recording, np.ndarray):
             return len(recording) / SAMPLE_RATE_HZ - self.start_s

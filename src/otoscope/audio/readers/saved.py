@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import soundfile
 
-from otoscope.audio.clip import Clip, Interval
+from otoscope.audio.clip import Clip
 from otoscope.audio.decoding import SAMPLE_RATE_HZ
 from otoscope.audio.problems import Problems
 from otoscope.audio.readers.reader import Reader, chosen_splits
 from otoscope.audio.readers.tree import Tree
+from otoscope.audio.tiers import NO_TIERS, PackedTiers, Tiers
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.storage import atomic_folder, read_json, write_json
 
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "otoscope-corpus", 1
 TABLES = ("meta.json", "corpus.parquet", "tiers.parquet")
+_ROWS, _INTERVALS = 1024, 1 << 16
+"""Rows of the two tables that are read at a time."""
 
 
 @functools.cache
@@ -47,18 +55,14 @@ def load_corpus(folder: Path) -> tuple[str, list[Clip]]:
     """
     meta = read_json(folder / "meta.json", format=FORMAT, version=VERSION)
     clips_schema, tiers_schema = _schemas()
-    rows = _table(folder / "corpus.parquet", clips_schema)
-    tiers: dict[str, dict[str, list[Interval]]] = {}
-    if (folder / "tiers.parquet").exists():
-        table = _table(folder / "tiers.parquet", tiers_schema)
-        for clip_id, tier, start_s, end_s, label in zip(*(c.to_pylist() for c in table.columns), strict=True):
-            tiers.setdefault(clip_id, {}).setdefault(tier, []).append(Interval(start_s, end_s, label))
+    known = _tiers(folder / "tiers.parquet", tiers_schema) if (folder / "tiers.parquet").exists() else {}
     clips = []
-    for row in rows.to_pylist():
-        row["attributes"] = dict(row["attributes"] or ())
-        row["start_s"] = row["start_s"] or 0.0
-        row["tiers"] = {name: tuple(tier) for name, tier in tiers.get(row["clip_id"], {}).items()}
-        clips.append(Clip(**row, source=folder / row["uri"]))
+    for rows in _batches(folder / "corpus.parquet", clips_schema, _ROWS):
+        for row in rows.to_pylist():
+            row["attributes"] = {_shared(name): _shared(value) for name, value in row["attributes"] or ()}
+            row["speaker"], row["language"] = _shared(row["speaker"]), _shared(row["language"])
+            row["start_s"] = row["start_s"] or 0.0
+            clips.append(Clip(**row, tiers=known.pop(row["clip_id"], NO_TIERS), source=folder / row["uri"]))
     return str(meta["name"]), clips
 
 
@@ -67,14 +71,77 @@ def load_corpus_name(folder: Path) -> str:
     return str(read_json(folder / TABLES[0], format=FORMAT, version=VERSION)["name"])
 
 
-def _table(path: Path, schema: Any) -> Any:
+def _tiers(path: Path, schema: Any) -> dict[str, Tiers]:
+    """Return the tiers of every clip, packed; rows of a clip or a tier need not follow one another."""
+    numbers: dict[str, dict[str, int]] = {"clip_id": {}, "tier": {}, "label": {}}
+    columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in schema.names}
+    for rows in _batches(path, schema, _INTERVALS):
+        for name, column in zip(schema.names, rows.columns, strict=True):
+            if column.null_count:
+                raise OtoscopeError(f"{path} is damaged: {name} is missing in {column.null_count:,} rows.")
+            if name in numbers:
+                coded, known = column.combine_chunks().dictionary_encode(), numbers[name]
+                here = [known.setdefault(text, len(known)) for text in coded.dictionary.to_pylist()]
+                columns[name].append(np.array(here, dtype=np.int32)[coded.indices.to_numpy()])
+            else:
+                columns[name].append(column.to_numpy())
+    if not columns["clip_id"]:
+        return {}
+    clip = np.concatenate(columns.pop("clip_id"))
+    order = np.argsort(clip, kind="stable")
+    bounds = np.searchsorted(clip[order], np.arange(len(numbers["clip_id"]) + 1)).tolist()
+    tier, start_s, end_s, label = (np.concatenate(columns.pop(name))[order] for name in schema.names[1:])
+    names, labels = ([sys.intern(text) for text in numbers[name]] for name in ("tier", "label"))
+    return {
+        clip_id: _packed(names, tier[first:stop], start_s[first:stop], end_s[first:stop], labels, label[first:stop])
+        for clip_id, (first, stop) in zip(numbers["clip_id"], itertools.pairwise(bounds), strict=True)
+    }
+
+
+def _packed(
+    names: list[str],
+    tier: npt.NDArray[np.int32],
+    start_s: npt.NDArray[np.float64],
+    end_s: npt.NDArray[np.float64],
+    labels: list[str],
+    label: npt.NDArray[np.int32],
+) -> Tiers:
+    """Return the tiers of one clip, in the order in which they are met."""
+    own = tier.tolist()
+    met = list(dict.fromkeys(own))
+    ends = list(itertools.accumulate(map(own.count, met)))
+    if own != [each for each in met for _ in range(own.count(each))]:  # not one after another
+        order = np.argsort([met.index(each) for each in own], kind="stable")
+        start_s, end_s, label = start_s[order], end_s[order], label[order]
+    return PackedTiers(
+        tuple(zip((names[each] for each in met), [0, *ends], ends, strict=False)),
+        array("d", np.stack([start_s, end_s], axis=1).tobytes()),
+        tuple(labels[each] for each in label.tolist()),
+    )
+
+
+def _batches(path: Path, schema: Any, size: int) -> Iterator[Any]:
+    """Yield the rows of a table, `size` at a time: a whole table takes several times as much as what is made of it.
+
+    Raises:
+        OtoscopeError: it cannot be read, or lacks a column.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=schema.names).select(schema.names).cast(schema)
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(size, columns=schema.names, use_threads=False):
+                yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise OtoscopeError(f"{path} is damaged or not part of a saved corpus ({error}).") from error
+    finally:
+        pa.default_memory_pool().release_unused()
+
+
+def _shared(text: str | None) -> str | None:
+    """The one copy of a text that many clips have."""
+    return None if text is None else sys.intern(text)
 
 
 def save_corpus(corpus: Corpus, folder: Path) -> None:
