@@ -17,6 +17,12 @@ from otoscope.atlas.entry import WIDE, FeatureEntry
 from otoscope.atlas.format import FEATURES, LABELS, open_folder
 from otoscope.atlas.moments import Clips
 from otoscope.atlas.postings import Postings
+from otoscope.atlas.search.by_clip import clip_peaks
+from otoscope.atlas.search.by_label import find_features
+from otoscope.atlas.search.combining import frames_where
+from otoscope.atlas.search.facets import Filters, Selection, select
+from otoscope.atlas.search.ranges import FrameRange, frames_in_range
+from otoscope.atlas.search.regions import Region
 from otoscope.errors import InputError
 from otoscope.models.clock import Clock
 from otoscope.storage.arrays import DamagedError, Strings
@@ -24,10 +30,6 @@ from otoscope.storage.sealed import SealedFolder
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from otoscope.atlas.search.facets import Filters, Selection
-    from otoscope.atlas.search.ranges import FrameRange
-    from otoscope.atlas.search.regions import Region
 
 
 class Atlas:
@@ -226,8 +228,6 @@ class Atlas:
         Raises:
             InputError: no such label, kind or column (with the nearest ones), or the corpus has no labels.
         """
-        from otoscope.atlas.search.by_label import find_features
-
         return find_features(self, label=label, kind=kind, min_f1=min_f1, text=text, sort=sort, limit=limit)
 
     def select(
@@ -252,8 +252,6 @@ class Atlas:
         Raises:
             InputError: no such column, label or kind (with the nearest ones).
         """
-        from otoscope.atlas.search.facets import Filters, select
-
         return select(self, filters or Filters(), sort, descending, limit, offset)
 
     def frames_in_range(
@@ -282,8 +280,6 @@ class Atlas:
         Raises:
             InputError: no such feature, sign or order; bounds that are no numbers or the wrong way round.
         """
-        from otoscope.atlas.search.ranges import frames_in_range
-
         return frames_in_range(self, self[feature].feature, low, high, sign, sort, limit, offset)
 
     def frames_where(self, query: str, *, sort: str = "value", limit: int = 100, offset: int = 0) -> FrameRange:
@@ -294,8 +290,6 @@ class Atlas:
         Raises:
             InputError: the query cannot be understood; says at which character and why.
         """
-        from otoscope.atlas.search.combining import frames_where
-
         return frames_where(self, query, sort, limit, offset)
 
     def region(self, clip_id: str, start_s: float | None = None, end_s: float | None = None) -> Region:
@@ -304,8 +298,6 @@ class Atlas:
         Raises:
             InputError: no such clip, or it has no frames there.
         """
-        from otoscope.atlas.search.regions import Region
-
         return Region.of_clip(self, clip_id, start_s, end_s)
 
     def clip_peaks(self, clip_id: str, top: int = 20) -> pd.DataFrame:
@@ -318,8 +310,6 @@ class Atlas:
             InputError: no such clip.
         """
         import pandas as pd
-
-        from otoscope.atlas.search.by_clip import clip_peaks
 
         rows = clip_peaks(self, self.clips.index(clip_id, f"Atlas {self.name!r}"), top)
         frames = rows.pop("frame")
@@ -342,7 +332,7 @@ class Atlas:
         answer = run_sql(self, query, max_rows=max_rows)
         return pd.DataFrame(answer.rows, columns=answer.columns)
 
-    @property
+    @cached_property
     def clock(self) -> Clock:
         """Which moment of its clip each frame stands for."""
         return Clock(self.meta["frame_s"], self.meta.get("first_frame_s", 0.0))

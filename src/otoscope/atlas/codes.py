@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -68,6 +69,12 @@ class Codes:
             pieces.append(FrameCode(indptr - lo, file.read("features", lo, hi), file.read("values", lo, hi)))
         return FrameCode.joined(pieces)
 
+    def entries(self, start: int, stop: int) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]]:
+        """Yield features and values of frames `start:stop`, whichever frame they belong to, part after part."""
+        for file, first, last in self._runs(start, stop):
+            lo, hi = int(file.read("indptr", first, first + 1)[0]), int(file.read("indptr", last, last + 1)[0])
+            yield file.read("features", lo, hi), file.read("values", lo, hi)
+
     def measures(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Return the acoustic measures of frames `start:stop`, `[t, 4]`."""
         pieces = [file.read("measures", first, last) for file, first, last in self._runs(start, stop)]
@@ -76,7 +83,7 @@ class Codes:
     def _runs(self, start: int, stop: int) -> Iterator[tuple[ArrayFile, int, int]]:
         """Yield the parts that hold frames `start:stop`, and which of their own frames these are."""
         while start < stop:
-            part = int(np.searchsorted(self.first_frames, start, side="right")) - 1
+            part = bisect_right(self.first_frames, start) - 1
             first = self.first_frames[part]
             last = self.first_frames[part + 1] if part + 1 < len(self.first_frames) else self.n_frames
             end = min(stop, last)

@@ -16,13 +16,14 @@ from otoscope.atlas.labels.reading import Band, Heard, acoustics_of, bands_of
 from otoscope.atlas.labels.sentences import sentence
 from otoscope.atlas.moments import ClipPeaks
 from otoscope.atlas.postings import Entries
+from otoscope.atlas.search.near_misses import near_misses
+from otoscope.atlas.search.neighbours import Neighbour, Partner, cofiring, neighbours
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from otoscope.atlas.atlas import Atlas
-    from otoscope.atlas.search.neighbours import Neighbour, Partner
     from otoscope.dictionaries import Dictionary
 
 Histogram = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
@@ -182,8 +183,6 @@ class FeatureEntry:
             InputError: no such kind.
         """
         if kind == "near_miss":
-            from otoscope.atlas.search.near_misses import near_misses
-
             return near_misses(self.atlas, self.feature, top)
         clips, bands = self.atlas.clips, None
         seed = (int(self.atlas.meta["seed"]), self.feature)
@@ -204,14 +203,10 @@ class FeatureEntry:
 
     def neighbours(self, top: int = 10, dictionary: Dictionary | None = None) -> list[Neighbour]:
         """Features that write alike: see `otoscope.atlas.search.neighbours.neighbours`."""
-        from otoscope.atlas.search.neighbours import neighbours
-
         return neighbours(self.atlas, self.feature, top, dictionary)
 
     def cofiring(self, top: int = 10) -> list[Partner]:
         """Features that fire in the same frames more often than chance would have it."""
-        from otoscope.atlas.search.neighbours import cofiring
-
         return cofiring(self.atlas, self.feature, top)
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ appears twice, and among the strongest no speaker takes more than a quarter of t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,10 +133,13 @@ def _by_band(values: npt.NDArray[np.float32], rng: Generator) -> list[Ints]:
 
 
 def _split(values: npt.NDArray[np.float32], members: Ints, edges: npt.NDArray[np.float32]) -> list[Ints]:
-    band = np.clip(np.searchsorted(edges, values[members], side="left") - 1, 0, N_BANDS - 1)
-    order = np.argsort(band, kind="stable")
-    bounds = np.searchsorted(band[order], np.arange(N_BANDS + 1))
-    return [members[order[bounds[b] : bounds[b + 1]]] for b in range(N_BANDS)]
+    own = values[members]
+    band = np.zeros(len(own), dtype=np.uint8)  # so narrow that it is sorted in one pass
+    for edge in edges[1:N_BANDS]:
+        band += own > edge
+    ordered = members[np.argsort(band, kind="stable")]
+    bounds = [0, *np.cumsum(np.bincount(band, minlength=N_BANDS)).tolist()]
+    return [ordered[first:stop] for first, stop in itertools.pairwise(bounds)]
 
 
 def _from_distinct_clips(members: Ints, entries: Entries, clips: Clips, n: int, rng: Generator) -> Ints:

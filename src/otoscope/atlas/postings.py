@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Postings:
 
     def __init__(self, sealed: SealedFolder) -> None:
         self._sealed = sealed
-        self._firsts = np.array([part["first"] for part in sealed.meta["postings"]["parts"]], dtype=np.int64)
+        self._firsts = [int(part["first"]) for part in sealed.meta["postings"]["parts"]]
         self.n_features = int(sealed.meta["n_features"])
 
     def __getitem__(self, feature: int) -> Entries:
@@ -57,7 +58,7 @@ class Postings:
         part, at = self._place(feature)
         file = self._sealed.arrays(postings_part(part))
         heavy = file.read("heavy")
-        i = int(np.searchsorted(heavy, at))
+        i = int(heavy.searchsorted(at))
         if i == len(heavy) or heavy[i] != at:
             return None
         start, stop = file.read("clip_indptr", i, i + 2).tolist()
@@ -69,7 +70,7 @@ class Postings:
         while first < last:
             part, at = self._place(first)
             start = first - at
-            end = min(last, int(self._firsts[part + 1]) if part + 1 < len(self._firsts) else self.n_features)
+            end = min(last, self._firsts[part + 1] if part + 1 < len(self._firsts) else self.n_features)
             found.append(np.diff(self._sealed.arrays(postings_part(part)).read("indptr", at, end - start + 1)))
             first = end
         return np.concatenate(found)
@@ -80,8 +81,8 @@ class Postings:
 
     def _place(self, feature: int) -> tuple[int, int]:
         """Part of a feature, and its number there."""
-        part = int(np.searchsorted(self._firsts, feature, side="right")) - 1
-        return part, feature - int(self._firsts[part])
+        part = bisect_right(self._firsts, feature) - 1
+        return part, feature - self._firsts[part]
 
     def _span(self, feature: int) -> tuple[ArrayFile, int, int]:
         """Where the entries of a feature lie."""

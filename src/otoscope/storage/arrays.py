@@ -225,17 +225,20 @@ class Strings:
     """Texts of an `ArrayFile` under `<name>.offsets` and `<name>.utf8`, decoded one at a time."""
 
     def __init__(self, file: ArrayFile, name: str) -> None:
-        self._file, self._name = file, name
+        self._file, self._offsets, self._utf8 = file, f"{name}.offsets", f"{name}.utf8"
 
     def __len__(self) -> int:
-        return self._file.shape(f"{self._name}.offsets")[0] - 1
+        return self._file.shape(self._offsets)[0] - 1
 
     def __getitem__(self, index: int) -> str:
-        start, stop = self._file.read(f"{self._name}.offsets", index, index + 2).tolist()
-        return self._file.read(f"{self._name}.utf8", start, stop).tobytes().decode()
+        start, stop = self._file.read(self._offsets, index, index + 2).tolist()
+        return self._file.read(self._utf8, start, stop).tobytes().decode()
 
     def all(self) -> list[str]:
         """Return all texts."""
-        offsets = self._file.read(f"{self._name}.offsets").tolist()
-        data = self._file.read(f"{self._name}.utf8").tobytes()
+        offsets = self._file.read(self._offsets).tolist()
+        data = self._file.read(self._utf8).tobytes()
+        if data.isascii():  # bytes are characters then, and one decoding serves all
+            text = data.decode()
+            return [text[a:b] for a, b in itertools.pairwise(offsets)]
         return [data[a:b].decode() for a, b in itertools.pairwise(offsets)]

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.codes import FrameCode
+from otoscope.atlas.search.similar import SimilarMoment, similar_moments
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas
-    from otoscope.atlas.search.similar import SimilarMoment
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -170,8 +170,6 @@ class Region:
         Raises:
             InputError: no such clip.
         """
-        from otoscope.atlas.search.similar import similar_moments
-
         excluded = None if exclude_clip is None else self.atlas.clips.index(exclude_clip, f"Atlas {self.atlas.name!r}")
         return similar_moments(self, top, excluded)
 

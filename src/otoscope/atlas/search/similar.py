@@ -117,27 +117,36 @@ def _vector(atlas: Atlas, code: FrameCode) -> tuple[Ints, Floats]:
 def _votes(atlas: Atlas, features: Ints, weights: Floats, step: int) -> tuple[Ints, Floats]:
     """Blocks of `step` frames in which telling features fire, ascending, and the votes for each."""
     factors = (weights * scales(atlas, features)[1]).astype(np.float32)
-    keys, room = [np.zeros(0, np.uint64)], MAX_ENTRIES
+    postings, room = atlas.postings, MAX_ENTRIES
+    moments, votes = [np.zeros(0, np.uint32)], [np.zeros(0, np.float32)]
     for i in np.lexsort((features, -weights)).tolist():
-        if len(keys) > MAX_LISTS or weights[i] <= 0 or room < MAX_ENTRIES // 16:
+        if len(votes) > MAX_LISTS or weights[i] <= 0 or room < MAX_ENTRIES // 16:
             break
-        entry = atlas[int(features[i])]
-        if atlas.postings.count(entry.feature) <= room:
-            frames, values = entry.entries
+        feature = int(features[i])
+        if postings.count(feature) <= room:
+            frames, values = postings[feature]
         else:
-            _, at, values, _ = entry.peaks()
-            if len(at) > room and len(keys) > 1:
+            _, at, values, _ = atlas[feature].peaks()
+            if len(at) > room and len(votes) > 1:
                 continue
             frames = at.astype(np.uint32)
         room -= len(frames)
-        numbers = (frames // np.uint32(step)).astype(np.uint64)
-        keys.append(numbers << np.uint64(32) | (values * factors[i]).view(np.uint32))
-    packed = np.sort(np.concatenate(keys))  # one plain sort brings the votes for a block together
-    block: Ints = (packed >> np.uint64(32)).astype(np.int64)
-    vote = (packed & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.float32)
-    first = np.flatnonzero(np.diff(block, prepend=-1))
-    votes: Floats = np.add.reduceat(vote.astype(np.float64), first) if len(first) else np.zeros(0)
-    return block[first], votes
+        moments.append(frames)
+        votes.append(values * factors[i])
+    return _summed((np.concatenate(moments) // np.uint32(step)).astype(np.uint64), np.concatenate(votes))
+
+
+def _summed(keys: npt.NDArray[np.uint64], values: npt.NDArray[np.float32]) -> tuple[Ints, Floats]:
+    """Keys below 2³², each once, ascending, and the sum of its values: one plain sort brings those together."""
+    packed = np.sort(keys << np.uint64(32) | values.view(np.uint32))
+    sorted_keys = (packed >> np.uint64(32)).view(np.int64)
+    new = np.ones(len(packed), dtype=bool)
+    np.not_equal(sorted_keys[1:], sorted_keys[:-1], out=new[1:])
+    first = np.flatnonzero(new)
+    if not len(first):
+        return np.zeros(0, np.int64), np.zeros(0)
+    # the lower halves; a sum in the order of the values' bits depends on nothing but the values
+    return sorted_keys[first], np.add.reduceat(packed.astype(np.uint32).view(np.float32).astype(np.float64), first)
 
 
 def _best_windows(blocks: Ints, votes: Floats, n_steps: int, kept: Callable[[Ints], Bools], n: int) -> Ints:
@@ -186,26 +195,41 @@ def _exact(
     atlas: Atlas, features: Ints, weights: Floats, starts: Ints, stops: Ints
 ) -> tuple[Floats, Callable[[int], Ints]]:
     """`[w]` cosines with the region, and which of its features contribute most to each."""
-    codes = [atlas.codes[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-    if not codes:
+    n = len(starts)
+    if not n:
         return np.zeros(0), lambda _: np.zeros(0, np.int64)
-    lengths = np.array([len(code.features) for code in codes])
-    entry_features = np.concatenate([code.features for code in codes])
-    values = np.concatenate([code.values for code in codes])
-    window = np.repeat(np.arange(len(codes), dtype=np.uint64), lengths)
-    keys, where = np.unique(window << np.uint64(32) | entry_features, return_inverse=True)
-    owner = (keys >> np.uint64(32)).astype(np.int64)
-    feature = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    owner, feature, sums = _window_sums(atlas, starts, stops)
     expected, scale = scales(atlas, feature)
-    sums = np.maximum(np.bincount(where, values, len(keys)) - (stops - starts)[owner] * expected, 0.0) * scale
+    sums = np.maximum(sums - (stops - starts)[owner] * expected, 0.0) * scale
     at = np.minimum(np.searchsorted(features, feature), len(features) - 1)
     products = np.where(features[at] == feature, sums * weights[at], 0.0)
-    norms = np.sqrt(np.bincount(owner, sums * sums, len(codes)) * np.dot(weights, weights))
-    dots = np.bincount(owner, products, len(codes))
+    norms = np.sqrt(np.bincount(owner, sums * sums, n) * np.dot(weights, weights))
+    dots = np.bincount(owner, products, n)
 
     def shared(number: int) -> Ints:
-        lo, hi = np.searchsorted(owner, [number, number + 1])
+        lo, hi = owner.searchsorted([number, number + 1])
         best = lo + np.lexsort((feature[lo:hi], -products[lo:hi]))[:N_SHARED]
         return np.asarray(at[best[products[best] > 0]])
 
-    return np.divide(dots, norms, out=np.zeros(len(codes)), where=norms > 0), shared
+    return np.divide(dots, norms, out=np.zeros(n), where=norms > 0), shared
+
+
+def _window_sums(atlas: Atlas, starts: Ints, stops: Ints) -> tuple[Ints, Ints, Floats]:
+    """`[k]` windows (ascending), features active in each (ascending), and the sums of their values there."""
+    bits = len(atlas).bit_length()
+    at_once = 1 << (32 - bits)  # so many windows' keys fit into 32 bits
+    found = []
+    for first in range(0, len(starts), at_once):
+        numbers, features, values = [], [np.zeros(0, np.uint32)], [np.zeros(0, np.float32)]
+        some = slice(first, first + at_once)
+        for number, (start, stop) in enumerate(zip(starts[some].tolist(), stops[some].tolist(), strict=True)):
+            for active, strength in atlas.codes.entries(start, stop):
+                numbers += [number, len(active)]
+                features.append(active)
+                values.append(strength)
+        owners, lengths = np.array(numbers, dtype=np.int64).reshape(-1, 2).T
+        keys: npt.NDArray[np.uint64] = np.repeat((owners << bits).view(np.uint64), lengths) | np.concatenate(features)
+        summed, sums = _summed(keys, np.concatenate(values))
+        found.append((first + (summed >> bits), summed & ((1 << bits) - 1), sums))
+    windows, owned, totals = zip(*found, strict=True)
+    return np.concatenate(windows), np.concatenate(owned), np.concatenate(totals)
