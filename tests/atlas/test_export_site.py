@@ -113,11 +113,15 @@ def test_words_and_phones_come_along_in_the_time_of_the_window(written: Path, co
 def test_who_made_the_sound_goes_with_it(written: Path, corpus: Corpus) -> None:
     said = read_json(written / "data" / "site.json")
     assert said["licence"] == "See each moment."
+    text = (written / "sounds" / "LICENCE.txt").read_text("utf-8")
+    assert "See each moment." in text
     assert said["credits"] == [f"{LICENCE} · Jane <b>Doe</b>"]
     for page in pages_of(written).values():
         for moment in page["examples"]["random"]:
             owned = "licence" in corpus.get(moment["id"]).attributes
             assert moment["credit"] == (0 if owned else None)
+            assert (f"{moment['clip']} ({moment['id']}): {LICENCE} · Jane <b>Doe</b>" in text) == owned
+    assert 'href="sounds/LICENCE.txt"' in (written / "app" / "app.js").read_text("utf-8")
 
 
 def test_the_pages_ask_no_other_server_and_bring_their_licences(written: Path) -> None:
@@ -139,7 +143,11 @@ def test_sound_is_small_or_absent_as_asked_and_the_same_every_time(
     small = export_site(atlas, corpus, tmp_path / "a", features=2, examples=2)
     again = export_site(atlas, corpus, tmp_path / "b", features="2", examples=2)
     silent = export_site(atlas, corpus, tmp_path / "c", features=2, examples=2, audio="none")
-    named = export_site(atlas, corpus, tmp_path / "d", audio="none", examples=1)
+    licensed = Corpus(corpus.name, corpus, licence="Voices of Harbour Radio, CC BY 4.0")
+    named = export_site(atlas, licensed, tmp_path / "d", audio="none", examples=1)
+    for place, whose in ((silent, "The corpus does not say"), (named, "Voices of Harbour Radio, CC BY 4.0")):
+        said = (place / "sounds" / "LICENCE.txt").read_text("utf-8")
+        assert (whose in said) == (place is named), "without words of the corpus, those of the recordings stand alone"
     files = sorted(path.relative_to(small) for path in small.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert all((small / path).read_bytes() == (again / path).read_bytes() for path in files)

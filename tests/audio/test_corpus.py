@@ -84,6 +84,22 @@ def test_a_folder_with_its_recordings_can_be_moved(three: Corpus, tmp_path: Path
         np.testing.assert_array_equal(after.samples(), before.samples())
 
 
+def test_whose_sound_it_is_goes_wherever_the_clips_go(three: Corpus, mini: Corpus, tmp_path: Path) -> None:
+    assert Corpus.open(tmp_path).licence == ""
+    assert mini.licence.endswith("CC0 1.0")
+    (tmp_path / "LICENSE.md").write_text("CC BY 4.0\n", "utf-8")
+    (tmp_path / "Attribution").write_text("Spoken by Ann and Bob.", "utf-8")
+    (tmp_path / "license_plates.txt").write_text("not about the sound", "utf-8")
+    found = Corpus.open(tmp_path)
+    assert found.licence == "Spoken by Ann and Bob.\n\nCC BY 4.0"
+    saved = found[:1].save(tmp_path / "elsewhere")
+    assert saved.licence == Corpus.open(tmp_path / "elsewhere").licence == found.licence
+    assert saved.select(["0"]).licence == found.licence
+    assert saved.fingerprint == Corpus("other", saved).fingerprint, (
+        "words about the sound change nothing that is computed"
+    )
+
+
 def test_saving_over_a_corpus_replaces_it_whole(three: Corpus, tmp_path: Path) -> None:
     saved = three.save(tmp_path / "saved")
     assert [clip.clip_id for clip in saved.select(["b"]).save(tmp_path / "saved")] == ["b"]

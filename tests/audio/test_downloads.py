@@ -154,6 +154,7 @@ def test_what_was_downloaded_opens_as_a_corpus(site: Site, tmp_path: Path, kind:
     assert {stage for stage, _, _ in seen} == {"download corpus.zip", "unpack corpus.zip"}
     notes = json.loads((tmp_path / "data/.otoscope/digits.json").read_text())
     assert notes["licence"] == "CC0"
+    assert ": CC0 (" in clips.licence
     assert notes["files"]["corpus.zip"]["sha256"] == hashlib.sha256(site.content).hexdigest()
     assert not list((tmp_path / "data").rglob("*.part*"))
     assert download(row(site), tmp_path / "data", wait=no_wait) == folder  # finished: nobody is asked again

@@ -80,12 +80,12 @@ def align_corpus(
                 journal.add(row)
             advance(1)
     clips, problems = _with_tiers(corpus, done, tiers, least_margin)
-    aligned = Corpus(corpus.name, clips, (*corpus.problems, *problems))
+    aligned = Corpus(corpus.name, clips, (*corpus.problems, *problems), licence=corpus.licence)
     if to is None or journal is None:
         return aligned
     saved = aligned.save(to)
     journal.remove()
-    return Corpus(saved.name, saved.clips, aligned.problems)
+    return Corpus(saved.name, saved.clips, aligned.problems, licence=saved.licence)
 
 
 def _aligner(

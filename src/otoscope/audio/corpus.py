@@ -30,8 +30,12 @@ class Corpus(Sequence[Clip]):
         InputError: no clips, or two clips with one id.
     """
 
-    def __init__(self, name: str, clips: Iterable[Clip], problems: Iterable[Problem] = ()) -> None:
+    def __init__(
+        self, name: str, clips: Iterable[Clip], problems: Iterable[Problem] = (), *, licence: str = ""
+    ) -> None:
         self.name = name
+        self.licence = licence
+        """Who made the sound, and what it may be used for; empty where nobody says."""
         self.clips: tuple[Clip, ...] = tuple(clips)
         self.problems: tuple[Problem, ...] = tuple(problems)
         """What could not be used when the corpus was opened with `on_error="skip"`."""
@@ -70,10 +74,10 @@ class Corpus(Sequence[Clip]):
         """
         from otoscope.audio.readers.registry import open_clips
 
-        found, clips, problems = open_clips(
+        opened = open_clips(
             Path(path), kind=kind, split=split, labels=None if labels is None else Path(labels), on_error=on_error
         )
-        return cls(name or found, clips, problems)
+        return cls(name or opened.name, opened.clips, opened.problems, licence=opened.licence)
 
     @classmethod
     def from_folder(
@@ -168,7 +172,8 @@ class Corpus(Sequence[Clip]):
         """
         from otoscope.audio.readers.saved import load_corpus
 
-        return cls(*load_corpus(Path(folder)))
+        name, clips, licence = load_corpus(Path(folder))
+        return cls(name, clips, licence=licence)
 
     def check(self, *, progress: bool | ProgressReport = False) -> tuple[Problem, ...]:
         """Decode every clip and return what cannot be decoded, and tiers that reach past the end of the sound.
@@ -215,7 +220,7 @@ class Corpus(Sequence[Clip]):
     def __getitem__(self, key: slice) -> Corpus: ...
     def __getitem__(self, key: int | str | slice) -> Clip | Corpus:
         if isinstance(key, slice):
-            return Corpus(self.name, self.clips[key])
+            return Corpus(self.name, self.clips[key], licence=self.licence)
         if isinstance(key, str):
             return self.get(key)
         try:
@@ -260,7 +265,7 @@ class Corpus(Sequence[Clip]):
             chosen = [clip for clip in self.clips if clip.clip_id in ids]
         if not chosen:
             raise InputError(f"No clip of corpus {self.name!r} is left by this selection.")
-        return Corpus(self.name, chosen)
+        return Corpus(self.name, chosen, licence=self.licence)
 
     @functools.cached_property
     def speakers(self) -> list[str]:

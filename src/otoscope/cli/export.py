@@ -31,7 +31,7 @@ def run(
         typer.Option("--audio", metavar="HOW", help="site: opus, wav (larger, plays everywhere) or none."),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="TEXT", help="site: what the sound may be used for, shown on it.")
+        str | None, typer.Option("--licence", metavar="TEXT", help="site: whose sound it is; default: what its corpus says.")
     ] = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,

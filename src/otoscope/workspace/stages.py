@@ -74,9 +74,11 @@ def corpus_stage(workspace: Workspace, source: Corpus, name: str) -> StageOutcom
 
     places = [os.path.abspath(clip.source) for clip in source if isinstance(clip.source, Path)]
     inputs = {"corpus": source.fingerprint, "name": name, "places": _digest(places)}
+    if source.licence:
+        inputs["licence"] = source.licence
 
     def save(folder: Path) -> None:
-        Corpus(name, source).save(folder)
+        Corpus(name, source, licence=source.licence).save(folder)
 
     return run_stage(workspace, "corpus", name, inputs, workspace.path("corpora", name), save)
 

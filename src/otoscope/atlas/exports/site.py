@@ -7,6 +7,7 @@
 - `data/features/DDD/NNNNN.json`: all that is shown of `PAGES` features, by number: scores, histogram, moments.
 - `sounds/CLIP/W.{ogg,wav}`, `.mel`: `WINDOW_S` of a clip from second `W·STEP_S` on, only where a moment lies in it; so
   all features share them, and they never take more than twice the corpus.
+- `sounds/LICENCE.txt`: who made the sound and what it may be used for; every page links it.
 
 No file grows with the number of features, nothing is fetched from elsewhere, and what is shown depends on what is
 looked at: an atlas of a million features is browsed like a small one.
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.exports.belonging import check_belong
+from otoscope.atlas.exports.site_credits import PLACE, credits_page
 from otoscope.atlas.exports.site_pages import Pages, figure
 from otoscope.atlas.exports.site_sounds import AUDIO, STEP_S, WINDOW_S, SoundWriter
 from otoscope.atlas.format import LABELS
@@ -75,7 +77,8 @@ def export_site(
         folder: where to; it is replaced as a whole.
         features: "all" that ever fire, "labelled" ones, or how many of the best.
         audio: "opus" (small), "wav" (plays in every browser) or "none".
-        licence: what the sound may be used for, shown with it; besides, what the clips' attributes say is shown.
+        licence: who made the sound and what it may be used for, shown with it; the corpus's own words if not given.
+            Besides, what the clips' attributes say is shown.
         examples: strongest moments of each feature; fewer of the other kinds.
         n_mels: mel bands of the model that heard the sound; 80 if not given.
         progress: True for a bar, False for silence, or a function called as `report(stage, done, total)`.
@@ -107,6 +110,10 @@ def export_site(
                 windows = sorted(pages.windows[clip])
                 sounds.write(corpus.get(atlas.clips.ids[clip]), windows, temporary / "sounds" / str(clip))
                 advance(1)
+        licence = licence or corpus.licence
+        exported = [(clip, atlas.clips.ids[clip]) for clip in sorted(pages.windows)]
+        (temporary / PLACE).parent.mkdir(exist_ok=True)
+        (temporary / PLACE).write_text(credits_page(corpus, licence, exported, WINDOW_S), "utf-8")
         about = _about(atlas, corpus, licence, audio, n_mels or 80, len(order))
         _write_json(data / "site.json", {**about, "classes": classes, "credits": pages.credits})
     return place

@@ -13,6 +13,7 @@ from otoscope.atlas.examples import KINDS
 from otoscope.atlas.exports.belonging import sentence_of
 from otoscope.atlas.exports.site_sounds import window_of
 from otoscope.atlas.format import FEATURES
+from otoscope.audio.licence import credit_of
 
 if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas
@@ -25,8 +26,6 @@ SHOWN_S = 2.0
 N_LABELS, N_RELATIVES = 10, 8
 Ints = npt.NDArray[np.int64]
 TIERS = ("words", "phones", "events")
-CREDITS = ("licence", "license", "attribution", "author", "credit", "copyright", "source_url", "url")
-"""Attributes of clips that say who made them and what they may be used for."""
 
 
 class Pages:
@@ -144,7 +143,7 @@ class Pages:
         return clock.time_s(begin) - clock.frame_s / 2, base64.b64encode(lane.tobytes()).decode()
 
     def _credit_of(self, clip: Clip) -> int | None:
-        said = " · ".join(str(clip.attributes[name]) for name in CREDITS if clip.attributes.get(name))
+        said = credit_of(clip)
         if not said:
             return None
         if said not in self._credit:

@@ -24,6 +24,7 @@ class Reader:
             readers that have none.
         rank: readers of a lower rank are asked first.
         name: the name of the corpus, where the folder's will not do.
+        licence: who made the sound and what it may be used for, where no `LICENSE.txt` or its like says so.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Reader:
     read: Callable[[Tree, str | None, Problems], Iterable[Clip]]
     rank: int = 50
     name: Callable[[Tree], str] | None = None
+    licence: Callable[[Tree], str] | None = None
 
 
 def chosen_splits(split: str | None, available: Iterable[str], where: object) -> list[str]:

@@ -7,9 +7,11 @@ import functools
 import importlib
 import pkgutil
 from pathlib import Path
+from typing import NamedTuple
 
 import otoscope.audio.readers as room
 from otoscope.audio.clip import Clip
+from otoscope.audio.licence import licence_in
 from otoscope.audio.problems import OnError, Problem, Problems, check_on_error
 from otoscope.audio.readers.beside import attach_labels
 from otoscope.audio.readers.reader import Reader
@@ -59,10 +61,17 @@ def is_digits(path: Path) -> bool:
     return readers()["fsdd"].recognise(Tree(path))
 
 
-def open_clips(
-    path: Path, *, kind: str | None, split: str | None, labels: Path | None, on_error: OnError
-) -> tuple[str, list[Clip], tuple[Problem, ...]]:
-    """Return the name of the corpus at `path`, its clips, and what was left out.
+class Opened(NamedTuple):
+    """What lies at a place: see `Corpus`."""
+
+    name: str
+    clips: list[Clip]
+    problems: tuple[Problem, ...]
+    licence: str
+
+
+def open_clips(path: Path, *, kind: str | None, split: str | None, labels: Path | None, on_error: OnError) -> Opened:
+    """Return the name of the corpus at `path`, its clips, what was left out, and its licence.
 
     Raises:
         InputError: nothing there, no such kind or split, no clips; or, unless `on_error` is "skip", an item that cannot
@@ -79,7 +88,8 @@ def open_clips(
         why = f"; {len(found):,} items cannot be used, the first: {found[0]}" if found else ""
         raise InputError(f"{path} has no clips as {reader.title}{why}.")
     name = reader.name(tree) if reader.name is not None else tree.path.resolve().name
-    return name, [_with_tuple_tiers(clip) for clip in clips], found
+    licence = reader.licence(tree) if reader.licence is not None else licence_in(tree.path, path)
+    return Opened(name, [_with_tuple_tiers(clip) for clip in clips], found, licence)
 
 
 def _with_tuple_tiers(clip: Clip) -> Clip:

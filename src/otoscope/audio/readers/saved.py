@@ -47,8 +47,8 @@ def _schemas() -> tuple[Any, Any]:
     return pa.schema(clips), pa.schema(tiers)
 
 
-def load_corpus(folder: Path) -> tuple[str, list[Clip]]:
-    """Return the name and the clips of a saved corpus.
+def load_corpus(folder: Path) -> tuple[str, list[Clip], str]:
+    """Return the name, the clips and the licence of a saved corpus.
 
     Raises:
         OtoscopeError: missing, damaged, or of another format.
@@ -63,12 +63,13 @@ def load_corpus(folder: Path) -> tuple[str, list[Clip]]:
             row["speaker"], row["language"] = _shared(row["speaker"]), _shared(row["language"])
             row["start_s"] = row["start_s"] or 0.0
             clips.append(Clip(**row, tiers=known.pop(row["clip_id"], NO_TIERS), source=folder / row["uri"]))
-    return str(meta["name"]), clips
+    return str(meta["name"]), clips, str(meta.get("licence", ""))
 
 
-def load_corpus_name(folder: Path) -> str:
-    """Return the name of a saved corpus."""
-    return str(read_json(folder / TABLES[0], format=FORMAT, version=VERSION)["name"])
+def saved_facts(folder: Path) -> dict[str, str]:
+    """Return the name of a saved corpus, and its licence if it has one."""
+    meta = read_json(folder / TABLES[0], format=FORMAT, version=VERSION)
+    return {name: str(meta[name]) for name in ("name", "licence") if name in meta}
 
 
 def _tiers(path: Path, schema: Any) -> dict[str, Tiers]:
@@ -168,7 +169,8 @@ def save_corpus(corpus: Corpus, folder: Path) -> None:
             for i in intervals
         ]
         pq.write_table(pa.Table.from_pylist(intervals, schema=tiers_schema), temporary / "tiers.parquet")
-        write_json(temporary / "meta.json", {"format": FORMAT, "version": VERSION, "name": corpus.name})
+        said = {"licence": corpus.licence} if corpus.licence else {}
+        write_json(temporary / "meta.json", {"format": FORMAT, "version": VERSION, "name": corpus.name, **said})
 
 
 def _may_replace(folder: Path) -> bool:
@@ -233,5 +235,6 @@ READER = Reader(
     recognise=lambda tree: tree.has(TABLES[0]) and tree.has(TABLES[1]),
     read=_read,
     rank=0,
-    name=lambda tree: load_corpus_name(tree.path),
+    name=lambda tree: saved_facts(tree.path)["name"],
+    licence=lambda tree: saved_facts(tree.path).get("licence", ""),
 )

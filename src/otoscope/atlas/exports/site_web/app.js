@@ -32,7 +32,8 @@ function App() {
     }}>Skip to content</a>
     <header class="top">
       <a class="brand" href="#/"><img src="app/favicon.svg" width="22" height="22" alt="" /><span>${site?.name ?? "Otoscope"}</span></a>
-      <nav aria-label="Pages"><a href="#/" aria-current=${current("/")}>Features</a><a href="#/about" aria-current=${current("/about")}>About</a></nav>
+      <nav aria-label="Pages"><a href="#/" aria-current=${current("/")}>Features</a><a href="#/about" aria-current=${current("/about")}>About</a>
+        <a href="sounds/LICENCE.txt" title="Who made the sound, and what it may be used for">Licence</a></nav>
       <span class="grow"></span>
       <label class="theme"><span class="sr">Colours</span><select value=${theme} onChange=${/** @param {any} e */ (e) => setTheme(e.target.value)}>
         ${Object.entries(THEMES).map(([name, title]) => html`<option value=${name} selected=${name === theme}>${title}</option>`)}</select></label>

@@ -23,9 +23,10 @@ export function AboutPage({ site }) {
       <p>Density is the share of all frames in which a feature fires. The pictures are the log-mel spectrogram that the
         model hears; the curve below is the activation.</p></section>
     <section class="panel prose"><h2>Sound</h2>
-      ${licence && html`<p>${licence}</p>`}
+      ${licence && html`<p class="licence">${licence}</p>`}
       ${credits.length > 0 && html`<ul>${credits.map((credit) => html`<li>${credit}</li>`)}</ul>`}
       ${!licence && !credits.length && html`<p>The corpus does not say who made the sound or what it may be used for.</p>`}
+      <p><a href="sounds/LICENCE.txt">Licence and attribution, recording by recording</a></p>
       ${!site.audio && html`<p>The sound itself was not exported.</p>`}</section>
     <p class="quiet">Made with Otoscope ${site.otoscope}. The libraries in use, and their licences, are in <code>app/vendor</code>.</p>
   </main>`;
