@@ -92,8 +92,9 @@ class Labelling:
         n_positive: per kind `[2, c + 1]` frames of each class in either half.
         whole: `[k]` whether labels hold for whole clips, so that they are dealt and not rotated.
         n_moves: `[k]` how many of the moves of the parts are used.
-        dealt: per kind two tables `[b, m]`: numbers of the deals, sorted by the class that they give a clip (empty
-            unless `whole`); `dealt_bounds` `[b, c + 2]` where each class begins in them, and `dealt_positive`
+        unit: `[k, b]` number of the unit (a clip, or a speaker with all clips) to which a class is dealt; −1 none.
+        dealt: per kind two tables `[u, m]`: numbers of the deals, sorted by the class that they give a unit (empty
+            unless `whole`); `dealt_bounds` `[u, c + 2]` where each class begins in them, and `dealt_positive`
             `[c + 1, m]` frames of each class then. In the first, all clips change places; in the second, clips of
             speech keep theirs, or whatever fires on any sound would pass for a detector of one.
         unit_counts: per kind `[c + 1]` how many units (clips or speakers) of the scored half are of each class.
@@ -110,6 +111,7 @@ class Labelling:
     whole: npt.NDArray[np.bool_]
     usable: npt.NDArray[np.bool_]
     n_moves: Ints
+    unit: npt.NDArray[np.int32]
     dealt: tuple[tuple[npt.NDArray[np.int16], ...], tuple[npt.NDArray[np.int16], ...]]
     dealt_bounds: tuple[tuple[npt.NDArray[np.int16], ...], tuple[npt.NDArray[np.int16], ...]]
     dealt_positive: tuple[tuple[Ints, ...], tuple[Ints, ...]]
@@ -231,19 +233,21 @@ class LabelCollector:
         dealt_bounds: tuple[list[npt.NDArray[np.int16]], ...] = ([], [])
         dealt_positive: tuple[list[Ints], ...] = ([], [])
         unit_counts = []
+        unit = np.full(self.half.shape, -1, dtype=np.int32)
         rng = np.random.default_rng([self.seed, 1, len(self.kinds)])
         for k, kind in enumerate(self.kinds):
             size = len(kind.classes) + 1
             tables = [np.zeros((0, 0), dtype=np.int16)] * 2
             counts = np.zeros(size, dtype=np.int64)
             if whole[k]:
-                tables, counts = self._deal(k, kind, rng)
+                tables, counts = self._deal(k, kind, unit[k], rng)
+            frames = _weighted(unit[k], self.clip_length[k], len(tables[0]))
             unit_counts.append(counts)
             for which, table in enumerate(tables):
                 order, bounds = _by_class(table, size)
                 dealt[which].append(order)
                 dealt_bounds[which].append(bounds)
-                rows = [_weighted(row, self.clip_length[k], size) for row in table.T]
+                rows = [_weighted(row, frames, size) for row in table.T]
                 empty = np.zeros((size, 0), dtype=np.int64)
                 dealt_positive[which].append(np.stack(rows, axis=1) if rows else empty)
         present = [int((counts.sum(axis=0) > 0).sum()) for counts in self.n_positive]
@@ -255,6 +259,7 @@ class LabelCollector:
             whole=np.asarray(whole),
             usable=np.array(usable, dtype=bool),
             n_moves=np.clip(-(-N_MOVED // np.maximum(self.n_rings, 1)), min(MIN_SHIFTS, self.n_shifts), self.n_shifts),
+            unit=unit,
             dealt=(tuple(dealt[0]), tuple(dealt[1])),
             dealt_bounds=(tuple(dealt_bounds[0]), tuple(dealt_bounds[1])),
             dealt_positive=(tuple(dealt_positive[0]), tuple(dealt_positive[1])),
@@ -283,9 +288,11 @@ class LabelCollector:
         self.n_dropped[k] += int((~known).sum())
 
     def _deal(
-        self, k: int, kind: LabelKindClasses, rng: np.random.Generator
+        self, k: int, kind: LabelKindClasses, unit: npt.NDArray[np.int32], rng: np.random.Generator
     ) -> tuple[list[npt.NDArray[np.int16]], Ints]:
-        """Two tables `[b, m]` of the classes dealt to clips, and how many clips (or speakers) are of each class."""
+        """Two tables `[u, m]` of the classes dealt to units, and how many units are of each class; fills `unit [b]`.
+
+        Clips of a speaker share one row: a row for each clip would grow with them, as deals do not."""
         held = self.clip_class[k]
         known = np.flatnonzero(held >= 0)
         group = np.arange(len(known))
@@ -296,16 +303,15 @@ class LabelCollector:
             if pairs.shape[1] == len(np.unique(by_speaker)):  # else speakers speak several languages, say
                 group = by_speaker
         _, first = np.unique(group, return_index=True)
+        unit[known] = group
         own = held[known][first]
         speech = kind.classes.index(SPEECH) if SPEECH in kind.classes else -1
         n_deals = int(np.clip(MAX_DEALT // max(len(own), 1), self.n_shifts, MAX_DEALS))
         tables = []
         for among in (np.arange(len(own)), np.flatnonzero(own != speech)):
-            moved = np.full((n_deals, len(held)), -1, dtype=np.int16)
+            moved = np.tile(own, (n_deals, 1))
             for row in moved:
-                dealt = own.copy()
-                dealt[among] = own[among][rng.permutation(len(among))]
-                row[known] = dealt[group]
+                row[among] = own[among][rng.permutation(len(among))]
             tables.append(np.ascontiguousarray(moved.T))
         return tables, np.bincount(own, minlength=len(kind.classes) + 1)
 
@@ -350,10 +356,13 @@ def _rings(
 
 def _by_class(table: npt.NDArray[np.int16], size: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
     """The columns of each row `[b, m]` sorted by class, and where each class begins among them `[b, size + 1]`."""
-    order = np.argsort(table, axis=1, kind="stable").astype(np.int16)
+    order = np.empty_like(table)
     bounds = np.zeros((len(table), size + 1), dtype=np.int16)
-    for c in range(size + 1):
-        bounds[:, c] = (table < c).sum(axis=1)
+    for start in range(0, len(table), 64):  # sorting gives 64-bit numbers: four times what is kept of them
+        rows = slice(start, start + 64)
+        order[rows] = np.argsort(table[rows], axis=1, kind="stable")
+        for c in range(size + 1):
+            bounds[rows, c] = (table[rows] < c).sum(axis=1)
     return order, bounds
 
 

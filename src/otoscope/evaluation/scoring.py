@@ -244,7 +244,7 @@ def purest_class(indptr, values, order, codes, n_named, share, min_frames, chose
 def measure(  # type: ignore[no-untyped-def]
     first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, n_moves, cluster,
     indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, whole, member_positive,
-    right, speech, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits, found, chance, rest, dealt_hits,
+    right, speech, unit, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits, found, chance, rest, dealt_hits,
     dealt_rest, hit_clips, run, squares,
 ):  # fmt: skip
     """Measure targets on a part's entries of the scored half.
@@ -294,7 +294,7 @@ def measure(  # type: ignore[no-untyped-def]
                 _count(
                     each, k, at[:n], value, own, turned, n_moves[k], sums, left, first_clip, classes, clip, ring,
                     cluster, low[each], high[each], members[each], aside[each], outside[each], whole[each],
-                    member_positive, right[each], speech[k], dealt_all[k], dealt_sounds[k], all_bounds[k],
+                    member_positive, right[each], speech[k], unit[k], dealt_all[k], dealt_sounds[k], all_bounds[k],
                     sounds_bounds[k], hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
                 )  # fmt: skip
             target = until
@@ -317,7 +317,7 @@ def _turn(at, turned, place, track, ring, ring_start, ring_length, moves, n_move
 @numba.njit(cache=True, nogil=True)
 def _count(  # type: ignore[no-untyped-def]
     target, k, at, value, own, turned, n_moves, sums, left, first_clip, classes, clip, ring, cluster, bottom, top,
-    members, aside, outside, row, member_positive, right_row, speech, dealt_all, dealt_sounds, all_bounds,
+    members, aside, outside, row, member_positive, right_row, speech, unit, dealt_all, dealt_sounds, all_bounds,
     sounds_bounds, hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
 ):  # fmt: skip
     """Add the entries of one target; see `measure`."""
@@ -346,8 +346,9 @@ def _count(  # type: ignore[no-untyped-def]
         if owner != this_clip:
             if row >= 0 and in_clip:
                 _add_deals(
-                    deals[this_clip], bounds[this_clip], in_clip, members, aside, dealt_hits[row], dealt_rest[row]
-                )
+                    deals[unit[this_clip]], bounds[unit[this_clip]], in_clip, members, aside, dealt_hits[row],
+                    dealt_rest[row],
+                )  # fmt: skip
                 hit_clips[target] += right_in_clip > 0
                 in_clip, right_in_clip = 0, 0
             this_clip = owner
@@ -376,7 +377,8 @@ def _count(  # type: ignore[no-untyped-def]
     if this_ring >= 0:
         _close_ring(sums[:n_moves], left[:n_moves], chance[target], rest, target)
     if row >= 0 and in_clip:
-        _add_deals(deals[this_clip], bounds[this_clip], in_clip, members, aside, dealt_hits[row], dealt_rest[row])
+        unit_here = unit[this_clip]
+        _add_deals(deals[unit_here], bounds[unit_here], in_clip, members, aside, dealt_hits[row], dealt_rest[row])
         hit_clips[target] += right_in_clip > 0
     run[target, 0], run[target, 1], run[target, 2] = group, group_hits, group_found
     found[target] += n_found

@@ -109,8 +109,8 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
             part.first, part.first_clip, part.classes, part.clip, part.place, part.track, part.ring, part.ring_start,
             part.ring_length, part.moves, labelling.n_moves, labelling.cluster, block.indptr, block.frames,
             block.values, cursor, indptr, rows.kind, rows.low, rows.high, rows.members, rows.aside, rows.outside,
-            rows.whole, rows.of_cluster, rows.right, speech, *labelling.dealt, *labelling.dealt_bounds, hits, found,
-            chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+            rows.whole, rows.of_cluster, rows.right, speech, labelling.unit, *labelling.dealt, *labelling.dealt_bounds,
+            hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
         )  # fmt: skip
     scoring.flush_all(run, squares, rows.of_cluster, rows.right)
     figures = _figures(rows, hits, found, squares)
