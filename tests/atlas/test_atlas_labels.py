@@ -9,11 +9,13 @@ import pytest
 from planted_world import ALWAYS, MORNING, NOISE, SIREN, VOICE, M, World, plant, silence
 
 from otoscope.atlas import Atlas, build_atlas
+from otoscope.atlas.labels.judging import judge
 from otoscope.audio import Corpus, Interval
 from otoscope.dictionaries import Neurons
 from otoscope.evaluation import auroc, average_precision, f1_at, f1_max
+from otoscope.evaluation.by_feature import Block
 from otoscope.evaluation.label_sets import LabelSet, label_sets, split_clips
-from otoscope.evaluation.labeller import f1_interval, shift_p_value
+from otoscope.evaluation.labeller import N_BEST, N_RANKED, Labeller, f1_interval, shift_p_value
 from otoscope.evaluation.traits import all_kinds
 from otoscope.models import Clock
 
@@ -65,6 +67,36 @@ def test_every_figure_equals_the_plain_definition(world: World, atlas: Atlas) ->
         assert row.ap == pytest.approx(average_precision(values[test], positive[test]), abs=1e-6)
         assert row.auroc == pytest.approx(auroc(values[test], positive[test]), abs=1e-6)
         assert row.f1_low <= row.f1 <= row.f1_high
+
+
+def test_the_order_in_which_features_are_labelled_changes_nothing() -> None:
+    """Blocks are labelled by several threads, and what is a class's best so far depends on who was first; four kinds
+    each that say the same make every feature's tenth class a tie."""
+    rng = np.random.default_rng(0)
+    n_clips, n_frames, n = 40, 50, 6 * N_BEST
+    classes = rng.integers(0, 3, n_clips * n_frames // 5).repeat(5).astype(np.int16)
+    heard = [np.where(rng.random(len(classes)) < 0.02 * i, rng.permutation(classes), classes) for i in range(8)]
+    names = ("a", "b", "c")
+    sets = [LabelSet("manner", names, heard[i], np.bincount(heard[i]), False, 0) for i in rng.permutation(32) % 8]
+    values = rng.random((n, len(classes))) * (
+        1 + (classes == np.arange(n)[:, None] % 3) * np.linspace(0, 2, n)[:, None]
+    )
+    clip = np.arange(n_clips, dtype=np.int32).repeat(n_frames)
+
+    def rows(order: list[int]) -> dict[str, np.ndarray]:
+        labeller = Labeller.of(sets, clip, (np.arange(n_clips) % 2).astype(np.uint8), seed=0)
+        named = {}
+        for i in order:
+            frames = np.flatnonzero(values[i] > 0.9).astype(np.uint32)
+            block = Block(i, np.array([0, len(frames)]), frames, values[i, frames].astype(np.float32))
+            named[i] = labeller.label(block)
+        acoustic = {"explained": np.zeros(n)}
+        return judge(labeller.labelling, [named[i] for i in range(n)], acoustic, n).pairs
+
+    first, second = rows(list(range(n))), rows(list(range(n))[::-1])
+    assert len(first["feature"]) > n * N_RANKED
+    for name, column in first.items():
+        np.testing.assert_array_equal(column, second[name], err_msg=name)
 
 
 def test_no_voice_chooses_and_scores(world: World) -> None:

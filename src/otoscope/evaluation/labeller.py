@@ -378,12 +378,15 @@ class _BestFeatures:
 
 
 def _keep(skill: npt.NDArray[np.float64], best: _BestFeatures) -> npt.NDArray[np.bool_]:
-    """Pairs better than always-on that are among a feature's best classes or a class's best features."""
-    keep = best.keep(skill)
-    by_feature = np.broadcast_to(np.arange(skill.shape[1]), skill.shape)
-    if skill.shape[1] > N_RANKED:
-        by_feature = np.argpartition(-skill, N_RANKED - 1, axis=1)[:, :N_RANKED]
-    np.put_along_axis(keep, by_feature, True, axis=1)
+    """Pairs better than always-on that are among a feature's best classes, ties included, or a class's best features.
+
+    What is kept for the sake of a class depends on which features came before; what is a feature's does not.
+    """
+    keep, at = best.keep(skill), skill.shape[1] - N_RANKED
+    if at > 0:
+        keep |= skill >= np.partition(skill, at, axis=1)[:, at : at + 1]
+    else:
+        keep[:] = True
     return keep & (skill > 0)
 
 

@@ -33,7 +33,8 @@ class Judged:
     """The labels of all features.
 
     Attributes:
-        pairs: rows of (feature, class), features in order, `rank` within each, with `q_value` and `class_rank`.
+        pairs: rows of (feature, class), features in order, `rank` within each, with `q_value` and `class_rank` (at most
+            `N_BEST`: beyond it, what was kept depends on the order in which features were labelled).
         bands: rows of bands and unions, features in order, with `q_value` and `passes`.
         label: `[n]` row in `pairs` of the feature's label, −1 for none.
         first: `[n]` row in `pairs` of the feature's first class, −1 for none.
@@ -97,7 +98,7 @@ def _ranked(rows: Rows, always: npt.NDArray[np.float64]) -> Rows:
     class_rank = _places(rows["class"], rows["skill"], rows["feature"])
     kept = np.flatnonzero((rank < N_RANKED) | (class_rank < N_BEST))
     kept = kept[np.lexsort((rank[kept], rows["feature"][kept]))]
-    rows = {**{name: values[kept] for name, values in rows.items()}, "class_rank": class_rank[kept]}
+    rows = {**{name: values[kept] for name, values in rows.items()}, "class_rank": np.minimum(class_rank[kept], N_BEST)}
     rank = rank[kept]
     rows["q_value"] = family_q_values(rows["p_value"], rows["feature"])
     lead = rows["chance"] + MIN_LEAD * (1 - rows["chance"])
