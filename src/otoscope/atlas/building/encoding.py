@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +67,9 @@ def encode(
 
     What is there already is neither read nor computed again. Without a stream all codes must be taken from donors.
     """
-    _find_floors(stream, encodings, whole, progress)
+    kept = encodings[0].writer.folder / "pilot"
+    pilot, stream = (None, None) if stream is None else stream.twice(kept)
+    _find_floors(pilot, encodings, whole, progress)
     plan = _Plan(encodings, clips)
     with (
         track("encode", len(clips), progress, unit="clips", done=plan.first) as advance,
@@ -90,6 +93,7 @@ def encode(
             advance(1)
     for each in encodings:
         each.writer.close()
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from otoscope.audio import Clip, Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError, nearest
 from otoscope.models import Clock, SpeechModel
+from otoscope.storage.arrays import ArrayFile, write_arrays
 
 Frames = npt.NDArray[np.float32]
 
@@ -27,18 +30,43 @@ class FrameStream:
         fingerprint: its `source_name`.
         clock: which moment of its clip each frame stands for.
         read: the frames `[t, d]` of one clip at each site, by one run of the model.
+        costly: whether that takes a run of the model.
     """
 
     model: dict[str, Any]
     fingerprint: str
     clock: Clock
     read: Callable[[Clip], dict[str, Frames]]
+    costly: bool = False
 
     def frames(self, clip: Clip, dictionaries: Sequence[Dictionary]) -> list[Frames]:
         """Return what each dictionary reads of a clip: `[t, d]`, its sites side by side."""
         found = self.read(clip)
         parts = [[found[site] for site in dictionary.sites] for dictionary in dictionaries]
         return [each[0] if len(each) == 1 else np.concatenate(each, axis=1) for each in parts]
+
+    def twice(self, folder: Path) -> tuple[FrameStream, FrameStream]:
+        """Return a stream for some clips and one for all: what the first reads lies in `folder` until the second asks
+        for it, so that the model runs once on every clip."""
+        if not self.costly:
+            return self, self
+        folder.mkdir(parents=True, exist_ok=True)
+        kept: dict[str, Path] = {}
+
+        def keep(clip: Clip) -> dict[str, Frames]:
+            found = self.read(clip)
+            kept[clip.clip_id] = folder / f"{len(kept):05d}"
+            write_arrays(kept[clip.clip_id], found)
+            return found
+
+        def take(clip: Clip) -> dict[str, Frames]:
+            path = kept.pop(clip.clip_id, None)
+            if path is None:
+                return self.read(clip)
+            file = ArrayFile(path)
+            return {name: np.array(file.read(name)) for name in file.names}
+
+        return dataclasses.replace(self, read=keep), dataclasses.replace(self, read=take)
 
 
 def frame_stream(
@@ -112,6 +140,7 @@ def _from_model(model: SpeechModel, dictionaries: Sequence[Dictionary]) -> Frame
         fingerprint=source_name(model),
         clock=clocks.pop(),
         read=read,
+        costly=True,
     )
 
 
