@@ -1,21 +1,23 @@
 """Time the building of atlases, part by part and beside the ways of others, and watch its memory.
 
-    python benchmarks/atlas_build.py [--quick] [--long N]
+    python benchmarks/atlas_build.py [--quick] [--long N] [--memory]
 
 A model of whisper-tiny's size (random weights) makes the atlas of a TopK dictionary (3,072 features, 32 active, random
 directions), alone and in one pass with that of a layer's neurons. The clips are the bundled corpus's, joined to 30 s
 each with their phones and words. Others do one of two things: run openai-whisper clip by clip, text included, save
 float32 codes and go through all files for every feature, as FREUD does; or let our harvest write activations to disk
 and go through the store, once for all features or, with dense codes on disk, once for each. Fewer clips are enough for
-them, as all they do takes as long for each clip. Memory is the most that a process of its own has held, with the
-bundled model's first layer over short clips; a second process only opens the corpus. Times are CPU seconds of one
-process on one thread; memory is measured with as many threads as there are cores.
+them, as all they do takes as long for each clip. Times are CPU seconds of one process on one thread.
+
+Memory is the most that a process of its own has held while it indexes two dictionaries on the bundled model's first
+layer over 100 short clips, and over N (`--long`, 10,000 unless said otherwise: 5 to 8 minutes); another process only
+opens the corpus. What the process made (anonymous memory) is told from pages of files that are mapped, which the system
+takes back when it needs room. Blocks of features are indexed by as many threads as there are cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import json
 import subprocess
@@ -28,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from whisper_tiny import peak_mb, processor, save_checkpoint
+from atlas_memory import memory, memory_table, short_corpus
+from whisper_tiny import processor, save_checkpoint
 
 RESULT = Path(__file__).resolve().parent / "results" / "atlas_build.md"
 SITE, NEURON_SITE = "encoder.2.resid_post", "encoder.2.mlp.post"
@@ -215,38 +218,6 @@ def dense_code(dictionary: Any, store: Any, clip_id: str) -> np.ndarray:
     return found
 
 
-def memory(what: str, n_clips: int, folder: Path) -> dict[str, float]:
-    """Peak memory of building over `n_clips` short clips, or of only opening their corpus."""
-    import otoscope as oto
-    from otoscope.atlas import build_atlases
-    from otoscope.dictionaries import Neurons, RandomBasis
-
-    corpus = oto.corpus(folder / f"short-{n_clips}")
-    if what == "corpus":
-        return {"mb": peak_mb(), "clips": len(corpus)}
-    model = oto.load_model("pocket")
-    sparse = RandomBasis("encoder.0.resid_post", 128, 1024, seed=0, k=16, name="sparse")
-    both = [sparse, Neurons("encoder.0.mlp.post", 512, name="neurons")]
-    stages: dict[str, float] = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        stages[stage] = peak_mb()
-
-    with tempfile.TemporaryDirectory() as to:
-        build_atlases(model, both, corpus, [Path(to) / "a", Path(to) / "b"], progress=report)
-    return {"mb": peak_mb(), **stages}
-
-
-def short_corpus(n_clips: int, folder: Path) -> None:
-    """Save a corpus of `n_clips`: the bundled clips again and again under new ids."""
-    import otoscope as oto
-    from otoscope.audio import Corpus
-
-    mini = oto.corpus("mini")
-    clips = [dataclasses.replace(mini[i % len(mini)], clip_id=f"c{i:06d}") for i in range(n_clips)]
-    Corpus("short", clips).save(folder / f"short-{n_clips}")
-
-
 OURS = ("ours", "with_neurons")
 WORKERS: dict[str, Callable[..., dict[str, float]]] = {
     "ours": ours,
@@ -280,8 +251,8 @@ def work(words: Sequence[str]) -> None:
     print(json.dumps(found))
 
 
-def table(found: dict[str, dict[str, float]], held: dict[tuple[str, int], dict[str, float]], n_clips: int) -> str:
-    """Return the Markdown tables."""
+def table(found: dict[str, dict[str, float]], n_clips: int) -> str:
+    """Return the Markdown tables of times."""
     lines = [
         f"One thread of {processor()}; {n_clips} clips of 30 s; whisper-tiny's size, random weights; "
         f"TopK n = {N_FEATURES:,}, k = {K} on `{SITE}` (the pass ends there), neurons of `{NEURON_SITE}`. "
@@ -312,24 +283,29 @@ def table(found: dict[str, dict[str, float]], held: dict[tuple[str, int], dict[s
     ]
     lines += ["", f"| TopK alone; others over {OTHERS_CLIPS} clips | CPU s per clip | times ours |", "|---|---|---|"]
     lines += [f"| {name} | {seconds:.3f} | {seconds / alone:.2f} |" for name, seconds in others]
-    if held:
-        sizes = sorted({size for _, size in held})
-        lines += [
-            "",
-            f"| peak memory, MB | {' | '.join(f'{size:,} clips' for size in sizes)} |",
-            "|---|" + "---|" * len(sizes),
-        ]
-        names = {"corpus": "only opening the corpus", "mb": "building two atlases, all"}
-        stages = [stage for stage in held["build", sizes[0]] if stage != "mb"]
-        lines.append(
-            f"| {names['corpus']} | " + " | ".join(f"{held['corpus', size]['mb']:.0f}" for size in sizes) + " |"
-        )
-        for stage in [*stages, "mb"]:
-            cells = " | ".join(f"{held['build', size][stage]:.0f}" for size in sizes)
-            lines.append(f"| {names.get(stage, f'… up to the end of “{stage}”')} | {cells} |")
-        beyond = (held["build", size]["mb"] - held["corpus", size]["mb"] for size in sizes)
-        lines.append("| building, beyond opening the corpus | " + " | ".join(f"{mb:.0f}" for mb in beyond) + " |")
     return "\n".join(lines) + "\n"
+
+
+def measured_times(n_clips: int) -> str:
+    """Time all ways, each in a process of its own, and return their tables."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "tiny"
+        save_checkpoint(checkpoint)
+        found = {name: in_process(name, checkpoint, n_clips if name in OURS else OTHERS_CLIPS) for name in WORKERS}
+    return table(found, n_clips)
+
+
+def measured_memory(sizes: Sequence[int]) -> str:
+    """Measure the memory of building over so many clips, and return the table."""
+    held: dict[tuple[str, int], dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            short_corpus(size, Path(folder))
+            if not held:
+                in_process("memory", "build", size, folder)  # compiles, and keeps that for the next
+            for what in ("corpus", "build"):
+                held[what, size] = in_process("memory", what, size, folder)
+    return memory_table(held)
 
 
 def main() -> None:
@@ -340,20 +316,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few clips, no memory; leave the written table alone")
     parser.add_argument("--long", type=int, default=10_000, help="clips of the long corpus (default: 10,000)")
+    parser.add_argument("--memory", action="store_true", help="memory only; keep the written times")
     options = parser.parse_args()
-    n_clips = OTHERS_CLIPS if options.quick else 120
-    held: dict[tuple[str, int], dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "tiny"
-        save_checkpoint(checkpoint)
-        found = {name: in_process(name, checkpoint, n_clips if name in OURS else OTHERS_CLIPS) for name in WORKERS}
-        for size in () if options.quick else (100, options.long):
-            short_corpus(size, Path(folder))
-            if not held:
-                in_process("memory", "build", size, folder)  # compiles, and keeps that for the next
-            for what in ("corpus", "build"):
-                held[what, size] = in_process("memory", what, size, folder)
-    text = table(found, held, n_clips)
+    if options.memory:
+        times = RESULT.read_text(encoding="utf-8").partition("\n| peak memory")[0]
+    else:
+        times = measured_times(OTHERS_CLIPS if options.quick else 120)
+    text = times if options.quick else f"{times}\n{measured_memory((100, options.long))}"
     print(text)
     if not options.quick:
         RESULT.write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from otoscope.evaluation.labelling import SCORE, Labelling
 MAX_ASIDE = MAX_BANDS - 1
 MIN_FOUND_SHARE = 0.2
 """Of an interval of a class at least this share counts as found at once, when it is asked what chance may do."""
+DEALT_TOGETHER = 128
+"""Rows whose deals are looked at together."""
 
 MAX_DOF, MAX_SHAPE = 200, 100.0
 """Degrees of freedom are taken to be no more; beyond this shape, the root of a gamma variable is expanded."""
@@ -267,8 +269,7 @@ def _add_chance_of_deals(
     With few clips F1 takes few values and only counting tells: p is (1 + deals as good) / (1 + deals). Where none was,
     it is that of the t test, but never less than how likely a deal gives the class to all clips that it was found in.
     """
-    for k in np.unique(rows.kind[rows.whole >= 0]):
-        own = np.flatnonzero(rows.kind == k)
+    for k, own in _dealt_together(rows):
         n_deals = labelling.dealt[0][k].shape[1]
         speech = _speech(labelling.kinds[k].classes)
         positive, units = np.zeros((len(own), n_deals)), np.zeros(len(own))
@@ -294,6 +295,14 @@ def _add_chance_of_deals(
         beyond = counted if by_speaker else np.minimum(counted, np.maximum(tested, least))
         figures["chance"][own] = null.mean(axis=1)
         figures["p_value"][own] = np.where(as_good > 0, counted, beyond)
+
+
+def _dealt_together(rows: _Rows) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Yield kinds that are dealt, and their rows, a few at a time: each row takes a number for every deal."""
+    for k in np.unique(rows.kind[rows.whole >= 0]).tolist():
+        own = np.flatnonzero(rows.kind == k)
+        for start in range(0, len(own), DEALT_TOGETHER):
+            yield k, own[start : start + DEALT_TOGETHER]
 
 
 def _lucky(units: Floats, hit: npt.NDArray[np.int64], n: npt.NDArray[np.int64]) -> Floats:

@@ -47,6 +47,7 @@ from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import link_or_copy
 from otoscope.storage.locks import only_one
+from otoscope.storage.memory import give_back
 from otoscope.storage.sealed import seal
 
 
@@ -131,6 +132,7 @@ def build_atlases(
             for folder, each in zip(folders, dictionaries, strict=True)
         ]
         encode(stream, encodings, corpus, corpus, progress)
+        give_back()
         called_so = names or [dictionary.name for dictionary in dictionaries]
         for each, folder, called in zip(encodings, folders, called_so, strict=True):
             facts = {"name": called, "model": stream.model, "source": stream.fingerprint}
@@ -252,6 +254,7 @@ def _index(
         corpus, all_kinds(corpus), clip_frames, [part["n_clips"] for part in parts], half, clock, folder,
         writer.folder / "labels", seed=seed, n_shifts=n_shifts,
     )  # fmt: skip
+    give_back()
     labeller = Labeller(labelling)
     totals = each.totals()
     uncut = None if totals is None or each.floors is None else Uncut(each.floors, totals)
@@ -272,6 +275,7 @@ def _index(
             named.append(found.named)
             acoustic.append(found.acoustic)
             advance(len(found.block))
+            give_back()
     posting_parts = postings.close()
     turned.close()
     shutil.rmtree(writer.folder / "labels", ignore_errors=True)
