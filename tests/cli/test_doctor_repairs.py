@@ -40,11 +40,15 @@ def test_doctor_names_damage_and_repairs_it(copied: Path) -> None:
     ):
         assert words in told
     assert "--repair" in told
-    ok, told = rows(copied, "--repair")["atlas sae-2"]
-    assert ok, told
-    assert "codes/00000.safetensors: repaired by encoding its clips again" in told
+    done = otoscope("doctor", "--workspace", copied, "--repair")
+    assert done.code == 0, done.out
+    assert "codes/00000.safetensors: repaired by encoding its clips again" in done.out
     assert files(atlas) == whole
-    assert {name: ok for name, (ok, _) in rows(copied).items()} == {"atlas neurons-0": True, "atlas sae-2": True}
+    for stage in ("check neurons-0", "check sae-2", "encode", "index and label"):
+        assert stage in done.err, "a bar for everything that may take long"
+    again = otoscope("doctor", "--workspace", copied, "--json")
+    assert {row["ok"] for row in again.json if row["check"].startswith("atlas ")} == {True}
+    assert again.err == ""
 
 
 def test_what_cannot_be_repaired_is_said(copied: Path) -> None:

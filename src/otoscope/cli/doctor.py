@@ -60,7 +60,7 @@ def run(
     The exit code is 1 if something is wrong.
     """
     checks = []
-    for check in _checks(model, workspace, repair):
+    for check in _checks(model, workspace, repair, progress=not json):
         checks.append(check)
         if not json:
             mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[dim]·[/]"}[check.ok]
@@ -71,7 +71,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _checks(model: str | None, workspace: Path | None, repair: bool) -> Iterator[Check]:
+def _checks(model: str | None, workspace: Path | None, repair: bool, progress: bool) -> Iterator[Check]:
     yield _try("versions", _versions)
     yield Check("processor", None, _processor())
     yield _try("arithmetic", _arithmetic)
@@ -81,7 +81,7 @@ def _checks(model: str | None, workspace: Path | None, repair: bool) -> Iterator
     yield _try("mini corpus", _mini)
     yield _try("browser app", _browser_app)
     yield _try("writing", lambda: _writing(workspace))
-    yield from _atlases(workspace, repair)
+    yield from _atlases(workspace, repair, progress)
 
 
 def _try(name: str, look: Callable[[], str]) -> Check:
@@ -208,7 +208,7 @@ def _browser_app() -> str:
     return f"{sum(file.is_file() for file in folder.rglob('*'))} files in {folder}"
 
 
-def _atlases(workspace: Path | None, repair: bool) -> Iterator[Check]:
+def _atlases(workspace: Path | None, repair: bool, progress: bool) -> Iterator[Check]:
     """Check every atlas of the workspace, and repair those that are damaged if asked to."""
     try:
         found = workspace_if_any(workspace)
@@ -219,10 +219,10 @@ def _atlases(workspace: Path | None, repair: bool) -> Iterator[Check]:
         from otoscope.workspace.repairing import atlas_folders
 
         for name in atlas_folders(found):
-            yield _try(f"atlas {name}", lambda name=name: _atlas(found, name, repair))  # type: ignore[misc]
+            yield _try(f"atlas {name}", lambda name=name: _atlas(found, name, repair, progress))  # type: ignore[misc]
 
 
-def _atlas(workspace: Workspace, name: str, repair: bool) -> str:
+def _atlas(workspace: Workspace, name: str, repair: bool, progress: bool) -> str:
     """Read an atlas whole; say what is damaged, or what became of it.
 
     Raises:
@@ -231,7 +231,7 @@ def _atlas(workspace: Workspace, name: str, repair: bool) -> str:
     from otoscope.atlas.building.repairing import contents, find_damage
 
     folder = workspace.path("atlases", name)
-    damage = find_damage(folder)
+    damage = find_damage(folder, progress)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if not damage:
         return f"every byte of {megabytes(size)} is as it was built"
@@ -245,7 +245,7 @@ def _atlas(workspace: Workspace, name: str, repair: bool) -> str:
         raise OtoscopeError(f"{'. '.join(lines)}. `otoscope doctor --repair` makes what it can again.")
     from otoscope.workspace.repairing import repair as mend
 
-    outcomes = mend(workspace, name)
+    outcomes = mend(workspace, name, progress)
     text = ". ".join(
         f"{each.file}: {'repaired ' if each.repaired else 'NOT repaired: '}{each.how}" for each in outcomes
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from otoscope.errors import OtoscopeError
+from otoscope.progress import ProgressReport
 from otoscope.workspace.layout import Workspace
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def atlas_folders(workspace: Workspace) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".") if folder.is_dir() else []
 
 
-def repair(workspace: Workspace, name: str) -> list[Outcome]:
+def repair(workspace: Workspace, name: str, progress: bool | ProgressReport = False) -> list[Outcome]:
     """Repair an atlas of the workspace, and say what became of each damaged file.
 
     Raises:
@@ -27,7 +28,7 @@ def repair(workspace: Workspace, name: str) -> list[Outcome]:
     """
     from otoscope.atlas.building.repairing import repair_atlas
 
-    return repair_atlas(workspace.path("atlases", name), lambda meta: _materials(workspace, meta))
+    return repair_atlas(workspace.path("atlases", name), lambda meta: _materials(workspace, meta), progress)
 
 
 def _materials(workspace: Workspace, meta: dict[str, Any]) -> Materials:

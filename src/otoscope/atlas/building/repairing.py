@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,13 @@ from otoscope.dictionaries import Dictionary
 from otoscope.errors import OtoscopeError
 from otoscope.evaluation.by_feature import Block
 from otoscope.models import Clock, SpeechModel
+from otoscope.progress import ProgressReport, track
 from otoscope.storage import link_or_copy
 from otoscope.storage.arrays import ArrayFile, DamagedError, Strings, write_arrays
 from otoscope.storage.locks import only_one
-from otoscope.storage.sealed import Damage, restore_lists, seal
+from otoscope.storage.sealed import Damage, SealedFolder, restore_lists, seal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,14 @@ class Outcome:
 Find = Callable[[dict[str, Any]], Materials]
 
 
-def find_damage(folder: Path) -> list[Damage]:
+def find_damage(folder: Path, progress: bool | ProgressReport = False) -> list[Damage]:
     """Read every byte of an atlas and return what is not as it was built.
 
     Raises:
         OtoscopeError: there is no atlas, or it is of another version.
     """
     try:
-        return open_folder(folder, lenient=True).damage()
+        return _damage_of(open_folder(folder, lenient=True), progress)
     except DamagedError as error:  # without its lists, nothing can be said of the rest
         return [Damage(error.path.name, error.what)]
 
@@ -84,13 +87,14 @@ def contents(folder: Path, name: str) -> str:
     return ""
 
 
-def repair_atlas(folder: Path, find: Find | None = None) -> list[Outcome]:
+def repair_atlas(folder: Path, find: Find | None = None, progress: bool | ProgressReport = False) -> list[Outcome]:
     """Make the damaged files of an atlas again; return what became of each. Whole files are not touched.
 
     Args:
         folder: the atlas.
         find: given its `meta.json`, returns what it was built from; called only where the atlas itself does not
             suffice. It may raise OtoscopeError.
+        progress: True for a bar, False for silence, or a function called as `report(stage, done, total)`.
 
     Raises:
         OtoscopeError: no atlas, of another version, being built, or its lists are beyond repair.
@@ -102,13 +106,13 @@ def repair_atlas(folder: Path, find: Find | None = None) -> list[Outcome]:
         for left in folder.parent.glob(f".{folder.name}.repair.*"):  # of a repair that was killed
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.repair.") as scratch:
-            outcomes += _Repair(folder, Path(scratch), find).run()
+            outcomes += _Repair(folder, Path(scratch), find, progress).run()
     return outcomes
 
 
 class _Repair:
-    def __init__(self, folder: Path, scratch: Path, find: Find | None) -> None:
-        self.folder, self.scratch, self._find = folder, scratch, find
+    def __init__(self, folder: Path, scratch: Path, find: Find | None, progress: bool | ProgressReport) -> None:
+        self.folder, self.scratch, self._find, self._progress = folder, scratch, find, progress
         self.sealed = open_folder(folder, lenient=True)
         self.meta = self.sealed.meta
         self._materials: Materials | None = None
@@ -117,7 +121,7 @@ class _Repair:
 
     def run(self) -> list[Outcome]:
         """Repair in the order in which files depend on each other."""
-        damaged = list(dict.fromkeys(damage.file for damage in self.sealed.damage()))
+        damaged = list(dict.fromkeys(damage.file for damage in _damage_of(self.sealed, self._progress)))
         by_turn = sorted(damaged, key=_turn)
         outcomes = []
         for name in by_turn:
@@ -176,7 +180,7 @@ class _Repair:
         part = self.meta["codes"]["parts"][number]
         first, n_frames = int(part["first_frame"]), int(part["n_frames"])
         found = []
-        for other, each in enumerate(self.meta["postings"]["parts"]):
+        for other, each in self._each(f"codes {number}", self.meta["postings"]["parts"], "parts"):
             file = self.sealed.arrays(postings_part(other))
             frames = file.read("frames")
             at = np.flatnonzero((frames >= first) & (frames < first + n_frames))
@@ -197,12 +201,19 @@ class _Repair:
             _copy_span(self.folder / codes_part(number), path, ArrayFile(path).span("measures"))
         return path
 
+    def _each(self, stage: str, items: Sequence[T], unit: str) -> Iterator[tuple[int, T]]:
+        """Yield items with their numbers, and tell how far it is."""
+        with track(stage, len(items), self._progress, unit=unit) as advance:
+            for number, item in enumerate(items):
+                yield number, item
+                advance(1)
+
     def _postings(self, number: int) -> Path:
         """Make a part of the postings from the codes."""
         part = self.meta["postings"]["parts"][number]
         first, last = int(part["first"]), int(part["last"])
         found = []
-        for other, each in enumerate(self.meta["codes"]["parts"]):
+        for other, each in self._each(f"postings {number}", self.meta["codes"]["parts"], "parts"):
             file = self.sealed.arrays(codes_part(other))
             features = file.read("features")
             at = np.flatnonzero((features >= first) & (features < last))
@@ -223,7 +234,7 @@ class _Repair:
         dictionary = materials.dictionary
         floors = np.array(self.sealed.arrays(TOTALS).read("floors")) if dictionary.dense else None
         writer = CodeWriter(self._emptied("codes"), "repair", n_features=dictionary.n_features, dense=False)
-        for position in range(*_clips_of(self.meta, number)):
+        for _, position in self._each("encode", range(*_clips_of(self.meta, number)), "clips"):
             clip = materials.corpus[position]
             (frames,) = stream.frames(clip, [dictionary])
             writer.append(
@@ -237,7 +248,8 @@ class _Repair:
         clock, corpus = Clock(self.meta["frame_s"], self.meta["first_frame_s"]), self._known().corpus
         counts = self.sealed.arrays(CLIPS).read("n_frames")
         clips = range(*_clips_of(self.meta, number))
-        return np.concatenate([frame_measures(corpus[i], clock, int(counts[i])) for i in clips])
+        each = self._each("measure", clips, "clips")
+        return np.concatenate([frame_measures(corpus[i], clock, int(counts[i])) for _, i in each])
 
     def _clips(self) -> Path:
         """Make the table of clips."""
@@ -245,7 +257,8 @@ class _Repair:
         from otoscope.evaluation.label_sets import split_clips
 
         materials, stream = self._stream()
-        clip_frames = [len(stream.frames(clip, [materials.dictionary])[0]) for clip in materials.corpus]
+        clips = self._each("count frames", materials.corpus, "clips")
+        clip_frames = [len(stream.frames(clip, [materials.dictionary])[0]) for _, clip in clips]
         half, _ = split_clips(materials.corpus, clip_frames, int(self.meta["seed"]))
         write_clips(self._emptied("clips"), materials.corpus, clip_frames, half)
         return self.scratch / "clips" / CLIPS
@@ -275,8 +288,9 @@ class _Repair:
             facts = {key: value for key, value in self.meta.items() if key not in _SEALED}
             seal(part, facts, format=PART_FORMAT, version=PART_VERSION)
             merge_atlases(
-                [part], materials.dictionary, materials.corpus, self._emptied("built") / "atlas", progress=False,
+                [part], materials.dictionary, materials.corpus, self._emptied("built") / "atlas",
                 name=self.meta["name"], seed=int(self.meta["seed"]), n_shifts=int(self.meta["n_shifts"]),
+                progress=self._progress,
             )  # fmt: skip
             self._rebuilt = self.scratch / "built" / "atlas"
         return self._rebuilt
@@ -290,7 +304,7 @@ class _Repair:
             build_atlas(
                 materials.activations(), materials.dictionary, materials.corpus, self._emptied("built") / "atlas",
                 name=self.meta["name"], seed=int(self.meta["seed"]), n_shifts=int(self.meta["n_shifts"]),
-                progress=False,
+                progress=self._progress,
             )  # fmt: skip
             self._rebuilt = self.scratch / "built" / "atlas"
         return self._rebuilt
@@ -331,7 +345,25 @@ class _Repair:
         return folder
 
 
+_MEGABYTE = 10**6
 _SEALED = ("format", "version", "checks", "files", "seal")
+
+
+def _damage_of(sealed: SealedFolder, progress: bool | ProgressReport) -> list[Damage]:
+    """Read every byte of a sealed folder; the bar counts megabytes, a file at a time."""
+    sizes = {name: int(entry["bytes"]) for name, entry in sealed.meta["files"].items()}
+    done = read = 0
+    with track(f"check {sealed.folder.name}", sum(sizes.values()) // _MEGABYTE, progress, unit="MB") as advance:
+
+        def told(name: str) -> None:
+            nonlocal done, read
+            advance(read // _MEGABYTE - done, name)
+            done = read // _MEGABYTE
+            read += sizes[name]
+
+        found = sealed.damage(told)
+        advance(read // _MEGABYTE - done)
+    return found
 
 
 def _turn(name: str) -> tuple[int, str]:
