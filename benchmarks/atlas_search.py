@@ -35,6 +35,9 @@ from otoscope.atlas import Atlas
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "atlas_search.md"
 N_COLD = 50
+"""Queries of a fresh process that are reported by themselves…"""
+N_FRESH = 5
+"""…over so many processes, each asked for something else."""
 ASKED = {"record": 1000, "top_clips": 1000, "range": 1000, "combination": 500, "facets": 200, "sound": 500}
 TITLES = {
     "record": "feature page: figures, labels, bands, histogram, profile, partners, 70 examples",
@@ -104,7 +107,7 @@ def queries(folder: Path, atlas: Atlas, scale: float, cpu: bool) -> list[str]:
     """The table of our own queries."""
     into_page_cache(folder)
     lines = [
-        "| query | features | first 50: p50 | p99 | max | later: p50 | p99 | max |",
+        f"| query | features | first {N_COLD} of a process: p50 | p99 | max | later: p50 | p99 | max |",
         "|---|---|---|---|---|---|---|---|",
     ]
     own = []
@@ -113,10 +116,14 @@ def queries(folder: Path, atlas: Atlas, scale: float, cpu: bool) -> list[str]:
         for how, features in samples(atlas, number).items():
             if name in ("sound", "facets") and how != "any":
                 continue
-            found = fresh(folder, name, {"features": features, "regions": regions(atlas, number)}, cpu)
-            times = list(found["ms"])
+            asked = {"features": features, "regions": regions(atlas, number)}
+            found = fresh(folder, name, asked, cpu)
+            first, later = list(found["ms"][:N_COLD]), list(found["ms"][N_COLD:])
+            for turn in range(1, N_FRESH):
+                part = {key: (2 * each)[turn * N_COLD % number :][:N_COLD] for key, each in asked.items()}
+                first += fresh(folder, name, part, cpu)["ms"]
             how = "–" if name in ("sound", "facets") else how
-            lines.append(f"| {TITLES[name]} | {how} | {spread(times[:N_COLD])} | {spread(times[N_COLD:])} |")
+            lines.append(f"| {TITLES[name]} | {how} | {spread(first)} | {spread(later)} |")
             own.append(float(found["own_mb"]))
             print(lines[-1], flush=True)
     lines += ["", f"Memory of these processes that is not mapped from the atlas: {max(own):.0f} MB at most."]
@@ -211,7 +218,8 @@ def main() -> None:
         f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, NumPy {np.__version__}; ms.",
         f"A generated atlas of {len(atlas):,} features and {len(atlas.postings):,} entries over {len(atlas.clips):,}",
         f"clips ({atlas.meta['n_frames']:,} frames), {n_bytes / 1e9:.2f} GB on disk. Its files are in the page cache;",
-        "every row is a fresh process, and what it touches first is checked against the checksums of its blocks.",
+        f"every row is {N_FRESH} fresh processes, of which the first goes on to the later queries; what a process",
+        "touches first is checked against the checksums of its blocks.",
         "",
         *opening(folder),
         "",

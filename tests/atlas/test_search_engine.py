@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from planted_world import ALWAYS, MORNING, NOISE, SIREN, M, World
 from tiny_atlas import Tiny, code_of, tiny, write
 
-from otoscope.atlas import Atlas
+from otoscope.atlas import Atlas, postings
 from otoscope.atlas.building import clip_lists
+from otoscope.atlas.search import similar
 from otoscope.atlas.search.facets import Filters
 from otoscope.atlas.search.ranges import FrameRange
 from otoscope.atlas.search.regions import LEVELS, Region
@@ -63,7 +64,11 @@ def test_a_range_finds_the_frames_whose_value_lies_in_it(
         return
     value = world.values[:, feature]
     inside = (value > 0) & (value >= (low or 0)) & (value <= (np.inf if high is None else high))
-    check(atlas, world, atlas.frames_in_range(feature, low, high, sort="time", limit=1000), inside, value)
+    whole = atlas.frames_in_range(feature, low, high, sort="time", limit=1000)
+    check(atlas, world, whole, inside, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postings, "PIECE", 3)
+        assert atlas.frames_in_range(feature, low, high, sort="time", limit=1000) == whole
     strongest = [moment.value for moment in atlas.frames_in_range(feature, low, high, limit=1000).moments]
     assert strongest == sorted(strongest, reverse=True)
     pages = [atlas.frames_in_range(feature, low, high, limit=2, offset=at).moments for at in range(0, 40, 2)]
@@ -266,7 +271,11 @@ def test_similar_moments_are_the_nearest_windows_by_cosine(world: Tiny, data: st
     for (start, end), cosine in sorted(windows.items(), key=lambda item: (-round(item[1], 6), item[0])):
         if cosine > 1e-9 and all(end <= a or start >= b for a, b in expected):
             expected.append((start, end))
-    found = atlas.region(f"clip-{clip}", first * 0.02, stop * 0.02).similar(top=50)
+    region = atlas.region(f"clip-{clip}", first * 0.02, stop * 0.02)
+    found = region.similar(top=50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similar, "KEY_BITS", len(atlas).bit_length())  # so few that each window is summed alone
+        assert region.similar(top=50) == found
     for moment in found:
         base = world.bounds[atlas.clips.index(moment.clip_id)]
         start, end = (int(base + frame) for frame in atlas.clock.span(moment.start_s, moment.end_s))
@@ -420,8 +429,9 @@ def test_heavy_features_answer_as_light_ones_do(world: Tiny) -> None:
 
 @pytest.mark.parametrize(("many", "few"), [((0.01, 1.0), (1.0, 10.0)), ((5.0, 10.0), (0.01, 5.0))])
 def test_examples_of_a_feature_with_many_entries_lie_in_their_bands(
-    many: tuple[float, float], few: tuple[float, float]
+    many: tuple[float, float], few: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(postings, "PIECE", 1000)  # the values are looked at in ten pieces
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.uniform(*many, (9000, 1)), rng.uniform(*few, (40, 1))]).astype(np.float32)
     rng.shuffle(values)

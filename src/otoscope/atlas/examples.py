@@ -15,7 +15,7 @@ import numpy.typing as npt
 from numpy.random import Generator, default_rng
 
 from otoscope.atlas.moments import ClipPeaks, Clips
-from otoscope.atlas.postings import Entries
+from otoscope.atlas.postings import Entries, within
 from otoscope.models.clock import Clock
 
 KINDS = ("top", "decile", "random", "near_miss")
@@ -125,10 +125,8 @@ def _by_band(values: npt.NDArray[np.float32], rng: Generator) -> list[Ints]:
         first = last = rare.pop(0)
         while rare and rare[0] == last + 1:
             last = rare.pop(0)
-        inside = values > edges[first] if first else values >= 0
-        if last < N_BANDS - 1:
-            inside &= values <= edges[last + 1]
-        found[first : last + 1] = _split(values, np.flatnonzero(inside), edges)[first : last + 1]
+        inside = within(values, edges[first] if first else None, None, edges[last + 1] if last < N_BANDS - 1 else None)
+        found[first : last + 1] = _split(values, inside, edges)[first : last + 1]
     return found
 
 

@@ -12,6 +12,9 @@ from otoscope.atlas.format import postings_part
 from otoscope.storage.arrays import ArrayFile
 from otoscope.storage.sealed import SealedFolder
 
+PIECE = 1 << 16
+"""Values of a feature that are looked at together."""
+
 
 class Entries(NamedTuple):
     """Frames (ascending, counted from the corpus's first) and values of one feature."""
@@ -27,6 +30,26 @@ class ClipList(NamedTuple):
     first: npt.NDArray[np.uint32]
     frames: npt.NDArray[np.uint32]
     values: npt.NDArray[np.float32]
+
+
+def within(
+    values: npt.NDArray[np.float32], above: np.float32 | None, low: np.float32 | None, high: np.float32 | None
+) -> npt.NDArray[np.int64]:
+    """Positions of the values that are > `above`, >= `low` and <= `high`; None for no bound.
+
+    They are looked at a piece at a time: an answer for each of a million values would lie in memory that is new, and
+    getting that from the system takes longer than comparing.
+    """
+    bounds = [(np.greater, above), (np.greater_equal, low), (np.less_equal, high)]
+    tests = [(compare, bound) for compare, bound in bounds if bound is not None]
+    found = [np.zeros(0, np.int64)]
+    for start in range(0, len(values), PIECE):
+        piece = values[start : start + PIECE]
+        kept = np.ones(len(piece), dtype=bool) if not tests else tests[0][0](piece, tests[0][1])
+        for compare, bound in tests[1:]:
+            kept &= compare(piece, bound)
+        found.append(np.flatnonzero(kept) + start)
+    return np.concatenate(found)
 
 
 class Postings:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from otoscope.atlas.postings import within
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -176,12 +177,5 @@ def _between(atlas: Atlas, feature: int, low: float | None, high: float | None) 
     frames, values = atlas[feature].entries
     if low is None and high is None:
         return Found(frames, values)
-    if high is None:
-        kept = values >= np.float32(low or 0.0)
-    elif low is None:
-        kept = values <= np.float32(high)
-    else:
-        kept = values >= np.float32(low)
-        kept &= values <= np.float32(high)
-    at = np.flatnonzero(kept)
+    at = within(values, None, None if low is None else np.float32(low), None if high is None else np.float32(high))
     return Found(frames[at], values[at])

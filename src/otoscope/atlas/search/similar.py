@@ -39,6 +39,8 @@ STEPS = 4
 N_SHARED = 8
 """Features that a similar moment names at most."""
 MAX_TOP = 1000
+KEY_BITS = 32
+"""What values are summed by is as wide as they are, so that the two are sorted as one number."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -137,7 +139,7 @@ def _votes(atlas: Atlas, features: Ints, weights: Floats, step: int) -> tuple[In
 
 
 def _summed(keys: npt.NDArray[np.uint64], values: npt.NDArray[np.float32]) -> tuple[Ints, Floats]:
-    """Keys below 2³², each once, ascending, and the sum of its values: one plain sort brings those together."""
+    """Keys (`KEY_BITS` bits), each once, ascending, and the sum of its values: one plain sort brings those together."""
     packed = np.sort(keys << np.uint64(32) | values.view(np.uint32))
     sorted_keys = (packed >> np.uint64(32)).view(np.int64)
     new = np.ones(len(packed), dtype=bool)
@@ -217,7 +219,7 @@ def _exact(
 def _window_sums(atlas: Atlas, starts: Ints, stops: Ints) -> tuple[Ints, Ints, Floats]:
     """`[k]` windows (ascending), features active in each (ascending), and the sums of their values there."""
     bits = len(atlas).bit_length()
-    at_once = 1 << (32 - bits)  # so many windows' keys fit into 32 bits
+    at_once = 1 << (KEY_BITS - bits)  # so many windows can be told apart
     found = []
     for first in range(0, len(starts), at_once):
         numbers, features, values = [], [np.zeros(0, np.uint32)], [np.zeros(0, np.float32)]
