@@ -73,12 +73,15 @@ def memory(what: str, n_clips: int, folder: Path) -> dict[str, float]:
 
 
 def short_corpus(n_clips: int, folder: Path) -> None:
-    """Save a corpus of `n_clips`: the bundled clips again and again under new ids."""
+    """Save a corpus of `n_clips`: the bundled clips again and again under new ids, or as many of them, evenly spaced,
+    so that a short corpus has sounds and all voices too."""
     import otoscope as oto
     from otoscope.audio import Corpus
 
     mini = oto.corpus("mini")
-    clips = [dataclasses.replace(mini[i % len(mini)], clip_id=f"c{i:06d}") for i in range(n_clips)]
+    step = max(1.0, len(mini) / n_clips)
+    chosen = (mini[int(i * step) % len(mini)] for i in range(n_clips))
+    clips = [dataclasses.replace(clip, clip_id=f"c{i:06d}") for i, clip in enumerate(chosen)]
     Corpus("short", clips).save(folder / f"short-{n_clips}")
 
 
