@@ -20,7 +20,6 @@ from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.storage.arrays import Strings
-from otoscope.storage.files import read_json
 from otoscope.storage.sealed import META, SealedFolder
 
 PART_FORMAT, PART_VERSION = "otoscope-atlas-part", 1
@@ -37,10 +36,7 @@ class Donor:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         folder = Path(folder)
-        if (folder / META).is_file() and _format(folder) == PART_FORMAT:
-            self.sealed = SealedFolder(folder, format=PART_FORMAT, version=PART_VERSION)
-        else:
-            self.sealed = atlas_format.open_folder(folder)
+        self.sealed = _opened(folder)
         self.folder, self.meta = folder, self.sealed.meta
         clips = self.sealed.arrays(atlas_format.CLIPS)
         names = zip(Strings(clips, "clip_id").all(), Strings(clips, "fingerprint").all(), strict=True)
@@ -186,9 +182,13 @@ def _difference(donor: Donor, source: str, dictionary: Dictionary) -> str:
     return "" if donor.meta.get("source") == source else "model or kind of source"
 
 
-def _format(folder: Path) -> str:
+def _opened(folder: Path) -> SealedFolder:
+    """Open a part or an atlas, by what its `meta.json` begins with."""
     try:
-        read_json(folder / META, format=PART_FORMAT, version=PART_VERSION)
-    except OtoscopeError:
-        return ""
-    return PART_FORMAT
+        with open(folder / META, "rb") as file:
+            is_part = f'"{PART_FORMAT}"'.encode() in file.readline() + file.readline()
+    except OSError:  # what is wrong is said by whoever opens it
+        is_part = False
+    if is_part:
+        return SealedFolder(folder, format=PART_FORMAT, version=PART_VERSION)
+    return atlas_format.open_folder(folder)
