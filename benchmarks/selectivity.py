@@ -124,6 +124,11 @@ def measure(
     middle = f"encoder.{model.dims.n_layers // 2}.resid_post"
     spec = oto.TopK(1024, k=16)
     sae = sae_steps and oto.train(store, spec, site=middle, steps=sae_steps, batch_size=2048, lr=2e-3, progress=False)
+    return score(corpus, store, sae or None)
+
+
+def score(corpus: Corpus, store: ActivationStore, sae: Dictionary | None) -> Report:
+    """Score the units of every site of a store, and the features of a dictionary, for all phones of its clips."""
     groups = (*store.sites, SAE) if sae else store.sites
     frames = phone_frames(corpus, store)
     report = Report(tuple(p for p, often in zip(frames.phones, frames.frequent, strict=True) if often))

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -18,17 +19,38 @@ if TYPE_CHECKING:
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 IN_CI = bool(os.environ.get("CI"))
-TOGETHER = ("tests/cli/", "tests/server/", "tests/workspace/")
-"""Folders whose tests share what takes seconds to make; all others are handed to workers file by file."""
+LEARNED = ("tests/evaluation/test_necessity.py", "tests/evaluation/test_science.py")
+"""The files whose tests ask for the dictionary `learned`."""
+TOGETHER = {"tests/cli/": "cli", "tests/server/": "server", "tests/workspace/": "workspace"} | dict.fromkeys(
+    LEARNED, "learned"
+)
+"""Whose tests share what takes seconds to make, and run in one worker; all others are handed out file by file."""
 FIRST = (
     "tests/cli/",
     "tests/server/",
-    "tests/evaluation/test_necessity.py",
-    "tests/atlas/test_science.py",
-    "tests/atlas/",
+    *LEARNED,
+    "tests/models/test_edits_everywhere.py",
+    "tests/models/test_generation_parity.py",
     "tests/audio/test_fuzz_decoding.py",
+    "tests/evaluation/test_scorecard.py",
+    "tests/models/test_families.py",
+    "tests/dictionaries/test_resume.py",
+    "tests/dictionaries/test_planted_",
+    "tests/models/test_parity_whisper.py",
+    "tests/workspace/",
+    "tests/models/test_transcription.py",
+    "tests/atlas/",
+    "tests/activations/",
+    "tests/test_docs.py",
+    "tests/audio/",
+    "tests/dictionaries/test_gpu_kernels.py",
 )
 """What takes longest begins first, so that no worker is left with it at the end."""
+
+
+# How long an example takes says more about what else runs here than about what is tested.
+hypothesis.settings.register_profile("otoscope", deadline=None)
+hypothesis.settings.load_profile("otoscope")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,7 +65,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
     class ByPlace(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.split("::")[0])
+            return next((name for place, name in TOGETHER.items() if nodeid.startswith(place)), nodeid.split("::")[0])
 
     config.option.loadscopereorder = False  # by number of tests, which says little about how long they take
     return ByPlace(config, log)

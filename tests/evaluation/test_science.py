@@ -5,36 +5,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 
-from otoscope.audio import Corpus
-from otoscope.models import SpeechModel
+if TYPE_CHECKING:
+    from conftest import Learned
 
-BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "selectivity.py"
-
-
-@pytest.fixture(scope="module")
-def selectivity() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("selectivity", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["selectivity"] = module
-    spec.loader.exec_module(module)
-    return module
+    from otoscope.audio import Corpus
+    from otoscope.models import SpeechModel
 
 
 def test_phones_have_units_that_detect_them_and_dictionaries_have_pure_features(
-    selectivity: ModuleType, pocket: SpeechModel, mini: Corpus, tmp_path: Path
+    selectivity: ModuleType, learned: Learned
 ) -> None:
-    sites = ["encoder.3.mlp.pre", "encoder.2.resid_post"]
-    report = selectivity.measure(pocket, mini, tmp_path, sites=sites)
+    report = selectivity.score(learned.corpus, learned.store, learned.sae)
     assert len(report.phones) >= 40
     assert report.detected() >= 0.6 * len(report.phones)
     assert report.pure() >= 150
