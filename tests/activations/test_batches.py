@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -44,6 +44,7 @@ def reader(x: Tensor, asked: list[int] | None = None) -> object:
 SPANS = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 200)), min_size=1, max_size=6)
 
 
+@settings(max_examples=60)
 @given(SPANS, st.integers(1, 90), st.sampled_from([1, 2, 5, 8]), st.sampled_from([1 << 18, 100]), st.integers(0, 3))
 def test_every_frame_comes_once_in_whole_segments(
     lengths: list[tuple[int, int]], batch_size: int, segment: int, pool_frames: int, skip: int

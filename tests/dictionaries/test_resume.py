@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,15 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(store: Any, tm
     assert before.parent.exists() is False
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C as in a terminal, also where whoever started the tests ignores it, as shells do for what runs behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_finishes_the_step_writes_a_checkpoint_and_says_how_to_go_on(store: Any, tmp_path: Path) -> None:
     settings = Settings(steps=60, batch_size=300, lr=5e-3, checkpoint_every=1000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ def built(few: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace.open(tmp_path_factory.mktemp("built") / "ws", create=True)
     run_pipeline(workspace, PLAN, progress=False, source=few)
     return workspace
+
+
+@pytest.fixture
+def copied(built: Workspace, tmp_path: Path) -> Workspace:
+    """A finished workspace to change."""
+    return Workspace.open(shutil.copytree(built.folder, tmp_path / "copied"))
 
 
 @pytest.fixture
