@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from accessibility import violations
 from exported_site import audible
 from planted_world import MORNING, M, World
 
@@ -162,7 +163,7 @@ def test_a_feature_that_was_not_exported_says_so(open_page: OpenPage) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Feature 123456 is not among")
 
 
-def test_pages_fit_the_window(open_page: OpenPage) -> None:
+def test_pages_fit_the_window_and_are_open_to_everybody(open_page: OpenPage) -> None:
     """On a phone in a light theme, and on a desk in a dark one."""
     page = open_page(size=(420, 844), theme="light")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -177,5 +178,6 @@ def test_pages_fit_the_window(open_page: OpenPage) -> None:
             page.set_viewport_size({"width": width, "height": height})
             page.emulate_media(color_scheme=theme)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert violations(page) == []
             page.screenshot(path=SCREENSHOTS / f"site-{name}-{width}-{theme}.png")
     expect(page.get_by_text("CC BY 4.0 · Jane <b>Doe</b>")).to_be_visible()

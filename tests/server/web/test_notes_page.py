@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from accessibility import violations
 
 pytestmark = pytest.mark.browser
 # Users without Playwright skip these tests; CI must have it.
@@ -47,6 +48,12 @@ def write(page: Page, text: str, kind: str = "label") -> None:
     expect(page.get_by_label(f"New {kind}")).to_have_value("")
 
 
+def assert_open_to_everybody(page: Page) -> None:
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        assert violations(page) == []
+
+
 def said(page: Page) -> list[str]:
     return page.locator(".note .said .text").all_inner_texts()
 
@@ -72,6 +79,7 @@ def test_two_people_who_edit_the_same_label_at_once_lose_nothing(
     expect(bob.locator(".conflict")).to_contain_text("Bob's sound")
     ann.reload()
     expect(ann.locator(".conflict li")).to_have_count(2)
+    assert_open_to_everybody(ann)
     bob.get_by_role("button", name="Keep “Ann's sound” by Ann").click()
     expect(bob.locator(".conflict")).to_have_count(0)
     ann.reload()
@@ -134,6 +142,7 @@ def test_the_blind_see_neither_the_automatic_label_nor_those_of_others(open_page
     expect(bob.locator(".feature-head .chip")).to_have_text("hidden")
     expect(bob.locator(".notes")).to_contain_text("1 by others, shown once you have given a label")
     expect(bob.locator(".scores")).to_have_count(0)
+    assert_open_to_everybody(bob)
     assert automatic not in bob.locator("aside").inner_text()
     write(bob, "what Bob thinks")
     expect(bob.locator(".feature-head .chip")).to_have_text(automatic)

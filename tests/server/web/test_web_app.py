@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from accessibility import violations
 
 from otoscope.server.media import wav_bytes
 
@@ -260,15 +261,16 @@ NAMELESS = """() => [...document.querySelectorAll('button, a, input, select, can
 }).map(e => e.outerHTML.slice(0, 120))"""
 
 
-@pytest.mark.parametrize("name", ["home", "features", "feature", "sound", "clips", "clip", "edit", "api"])
-def test_every_page_fits_the_window_and_names_its_controls(
+@pytest.mark.parametrize("name", ["home", "features", "feature", "sound", "moments", "clips", "clip", "edit", "api"])
+def test_every_page_fits_the_window_and_is_open_to_everybody(
     open_page: OpenPage, best: str, clip: Clip, name: str
 ) -> None:
-    """On a phone in a light theme, and then on a desk in a dark one."""
+    """On a phone in a light theme, and then on a desk in a dark one; the scan finds what is planted at the end."""
     at = {
         "clip": f"/clip/{clip.clip_id}?corpus=mini",
         "edit": f"/edit?clip={clip.clip_id}&corpus=mini&e={best}*add*500",
         "sound": f"/sound?clip={clip.clip_id}&corpus=mini&t=1.0-1.4",
+        "moments": f"/moments?atlas={best.split(':')[0]}&q={best.split(':')[1]}",
     }
     at |= {"home": "/", "feature": f"/feature/{best}"}
     page = open_page(at.get(name, f"/{name}"), size=SIZES["phone"], theme="light")
@@ -280,4 +282,8 @@ def test_every_page_fits_the_window_and_names_its_controls(
         expect(page.get_by_text(re.compile("Loading|Listening|listening"))).to_have_count(0)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(NAMELESS) == []
+        assert violations(page) == []
         page.screenshot(path=SCREENSHOTS / f"{name}-{size}-{theme}.png")
+    if name == "api":
+        page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/web/favicon.svg\">')")
+        assert [found.split(": ")[1] for found in violations(page)] in (["image-alt"], []), "[]: axe-core is missing"

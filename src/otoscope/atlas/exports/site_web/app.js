@@ -31,7 +31,7 @@ function App() {
       document.querySelector("main")?.focus();
     }}>Skip to content</a>
     <header class="top">
-      <a class="brand" href="#/"><img src="app/favicon.svg" width="22" height="22" alt="" /><span>${site?.name ?? "Otoscope"}</span></a>
+      <a class="brand" href="#/" aria-label=${site?.name ?? "Otoscope"}><img src="app/favicon.svg" width="22" height="22" alt="" /><span>${site?.name ?? "Otoscope"}</span></a>
       <nav aria-label="Pages"><a href="#/" aria-current=${current("/")}>Features</a><a href="#/about" aria-current=${current("/about")}>About</a>
         <a href="sounds/LICENCE.txt" title="Who made the sound, and what it may be used for">Licence</a></nav>
       <span class="grow"></span>
@@ -40,9 +40,9 @@ function App() {
     </header>
     ${
       error
-        ? html`<main class="page narrow" tabindex="-1"><${Problem} error=${error} /></main>`
+        ? html`<main id="content" class="page narrow" tabindex="-1"><${Problem} error=${error} /></main>`
         : !site
-          ? html`<main class="page"><p class="quiet" role="status">Loading…</p></main>`
+          ? html`<main id="content" class="page"><p class="quiet" role="status">Loading…</p></main>`
           : feature
             ? html`<${FeaturePage} site=${site} feature=${Number(feature[1])} params=${place.params} />`
             : place.path === "/about"

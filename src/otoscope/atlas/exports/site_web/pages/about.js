@@ -5,7 +5,7 @@ import { count, duration } from "../lib/format.js";
 /** @param {{ site: import("../lib/api.js").Site }} props */
 export function AboutPage({ site }) {
   const { credits, licence } = site;
-  return html`<main class="page narrow" tabindex="-1">
+  return html`<main id="content" class="page narrow" tabindex="-1">
     <h1>About these pages</h1>
     <section class="panel"><h2>What is shown</h2>
       <dl class="facts">

@@ -52,11 +52,11 @@ export function FeaturePage({ site, feature, params }) {
   useEffect(() => () => transport.stop(), [feature]);
   useEffect(() => scrollTo(0, 0), [feature]);
   if (error)
-    return html`<main class="page narrow" tabindex="-1"><h1>Feature ${feature}</h1><${Problem} error=${error} /><p><a href="#/">All features</a></p></main>`;
-  if (page?.feature !== feature) return html`<main class="page"><p class="quiet" role="status">Loading feature ${feature}…</p></main>`;
+    return html`<main id="content" class="page narrow" tabindex="-1"><h1>Feature ${feature}</h1><${Problem} error=${error} /><p><a href="#/">All features</a></p></main>`;
+  if (page?.feature !== feature) return html`<main id="content" class="page"><p class="quiet" role="status">Loading feature ${feature}…</p></main>`;
   const { counts, top } = page.histogram;
   const histogram = { counts, edges: counts.map((_, i) => (i * top) / counts.length).concat(top) };
-  return html`<main class="page feature" tabindex="-1">
+  return html`<main id="content" class="page feature" tabindex="-1">
     <${Head} site=${site} page=${page} />
     <div class="columns">
       <aside>

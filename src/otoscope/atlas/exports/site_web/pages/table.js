@@ -33,7 +33,7 @@ export function TablePage({ site, params }) {
   const key = JSON.stringify(query);
   const rows = (kept ??= new Rows(site));
   const { data, error } = useLoaded(() => find(site, rows, query, setShare), [key]);
-  return html`<main class="page features" tabindex="-1">
+  return html`<main id="content" class="page features" tabindex="-1">
     <div class="intro"><h1>${count(site.n_features)} features of ${site.model}, ${site.site}</h1>
       <p class="quiet">${site.dictionary.name} over ${site.corpus}. Best first; search by sound or number, then listen.</p></div>
     <${Filters} site=${site} query=${query} />
