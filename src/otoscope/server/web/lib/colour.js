@@ -33,5 +33,14 @@ export function colourTable(name) {
   return table;
 }
 
-/** @param {string} name a CSS custom property, without dashes */
-export const themeColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const probe = document.createElement("i");
+
+/**
+ * The colour that a custom property stands for in the theme in use; the property itself only says `light-dark(…)`.
+ * @param {string} name a CSS custom property, without dashes
+ */
+export function themeColour(name) {
+  if (!probe.isConnected) document.head.append(probe);
+  probe.style.color = `var(--${name})`;
+  return getComputedStyle(probe).color;
+}
