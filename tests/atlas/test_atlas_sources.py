@@ -87,16 +87,33 @@ def test_a_crosscoder_of_other_widths_or_tokens_is_refused(pocket: SpeechModel, 
 
 
 def test_measures_in_float32_are_those_of_the_reference(mini: Corpus) -> None:
-    """Speech, sounds, digital silence and a click; within what float32 can say."""
+    """Speech, sounds, digital silence, a click and what fades out of float32's range; within what float32 can say."""
     silent, click = np.zeros(8000, np.float32), np.zeros(8000, np.float32)
     click[4000] = 1
-    made = [Clip.from_samples(samples, 16000, clip_id=str(i)) for i, samples in enumerate((silent, click))]
+    fading = (np.sin(np.arange(16000) / 20) * np.exp(-np.arange(16000) / 120)).astype(np.float32)
+    made = [Clip.from_samples(samples, 16000, clip_id=str(i)) for i, samples in enumerate((silent, click, fading))]
     for clip in [*mini[::59], *made]:
         n = round(clip.duration_s * 50)
         found = frame_measures(clip, Clock(), n)
         reference = acoustics(clip.samples(), np.arange(n) * 0.02)
         for column, name in enumerate(MEASURES):
             np.testing.assert_allclose(found[:, column], getattr(reference, name), atol=2e-3, rtol=1e-3)
+
+
+def test_the_measures_of_a_frame_depend_on_nothing_but_its_window(mini: Corpus) -> None:
+    """Neither on the frames that are analysed with it, nor on the number of threads."""
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        whole = frame_measures(mini[0], Clock(), 150)
+        torch.set_num_threads(2)
+        for n in (1, 101):
+            assert frame_measures(mini[0], Clock(), n).tobytes() == whole[:n].tobytes()
+            later = frame_measures(mini[0], Clock(offset_s=0.02 * n), 150 - n)
+            assert later.tobytes() == whole[n:].tobytes()
+        assert frame_measures(mini[0], Clock(offset_s=0.01), 150).tobytes() != whole.tobytes()
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.shared
