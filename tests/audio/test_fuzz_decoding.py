@@ -20,7 +20,8 @@ from recording_formats import FORMATS, as_channels, multitone
 PROGRAM = Path(__file__).with_name("damaged_recordings.py")
 N_INPUTS = int(os.environ.get("OTOSCOPE_FUZZ_INPUTS", "2400"))
 SEED = int(os.environ.get("OTOSCOPE_FUZZ_SEED", "0"))
-N_PROCESSES = int(os.environ.get("OTOSCOPE_FUZZ_PROCESSES", "2"))
+# Each imports as much as it decodes; beside other workers one is enough.
+N_PROCESSES = int(os.environ.get("OTOSCOPE_FUZZ_PROCESSES", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"))
 SILENCE_S = 30.0  # an input that takes longer hangs
 SLOWEST_S = 10.0  # on a busy machine; the usual one takes milliseconds
 MOST_BYTES = 128 * 2**20  # beyond what was in use before

@@ -22,7 +22,7 @@ T, D, N, WIDE = 4000, 64, 64, 96
 """Frames, width, planted directions, and the features that look for them."""
 
 
-def found_by(spec: Spec, data: Planted, steps: int = 250) -> Tensor:
+def found_by(spec: Spec, data: Planted, steps: int = 200) -> Tensor:
     """Return the directions `[n, d]` that training finds."""
     return learn(spec, data.x, steps=steps, lr=1e-2, batch_size=192).parameters["decoder"]
 
