@@ -20,8 +20,9 @@ help: ## list the commands
 demo: $(VENV)/.installed ## set up, run the whole pipeline on the bundled model and corpus, open the browser app
 	$(BIN)/otoscope demo $(DEMO)
 
+# Compiled tests are kept whatever the environment says: every worker would rewrite all of them again.
 test: $(VENV)/.installed-test ## set up and run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 interop: $(INTEROP)/.installed ## set up the peers (dictionary-learning, sparsify) apart, and exchange files with their own code
 	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest tests/interop
