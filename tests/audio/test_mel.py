@@ -34,7 +34,7 @@ def sounds(n: int, speechlike: Speechlike) -> dict[str, np.ndarray]:
     made = {
         "noise": rng.standard_normal(n) * 0.1,
         "speech-like": speechlike(n),
-        "tone": np.sin(2 * np.pi * 1000 * time_s),
+        "tone that fades out of float32's range": np.sin(2 * np.pi * 1000 * time_s) * np.exp(-200 * time_s),
         "click": np.eye(1, n, n // 2)[0],
         "last sample": np.eye(1, n, n - 1)[0],
         "silence": np.zeros(n),
