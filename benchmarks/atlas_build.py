@@ -49,7 +49,7 @@ STEPS: dict[str, tuple[str, str]] = {
     ),
     "encoder": ("otoscope.models.loaded.LoadedModel", "forward"),
     "log-mel": ("otoscope.models.loaded.LoadedModel", "windows"),
-    "dictionaries": ("otoscope.atlas.building.encoding", "_encoded"),
+    "dictionaries": ("otoscope.atlas.building.encoding", "encoded"),
     "acoustic measures": ("otoscope.atlas.building.encoding", "frame_measures"),
     "floors and counts": ("otoscope.atlas.building.encoding", "frame_code"),
     "writing codes": ("otoscope.atlas.building.code_pass.CodeWriter", "_flush"),
