@@ -98,14 +98,21 @@ class Clips:
             return ClipPeaks(
                 np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(1, np.int64)
             )
-        clip = self.of(frames)
-        first = np.flatnonzero(np.concatenate(([True], clip[1:] != clip[:-1])))
+        if len(frames) < len(self.starts):
+            clip = self.of(frames)
+            first = np.flatnonzero(np.concatenate(([True], clip[1:] != clip[:-1])))
+            clips = clip[first]
+        else:
+            starts = np.searchsorted(frames, self.frame_bounds.astype(frames.dtype))
+            clips = np.flatnonzero(starts[1:] != starts[:-1])
+            first = starts[clips]
         highest = np.maximum.reduceat(values, first)
         bounds = np.append(first, len(frames))
-        at = np.flatnonzero(values == np.repeat(highest, np.diff(bounds)))
-        segment = np.searchsorted(first, at, side="right") - 1
-        peak = at[np.concatenate(([True], segment[1:] != segment[:-1]))]
-        return ClipPeaks(clip[first], frames[peak].astype(np.int64), highest, bounds)
+        peak = np.flatnonzero(values == np.repeat(highest, np.diff(bounds)))
+        if len(peak) > len(first):  # several frames of a clip tie
+            segment = np.searchsorted(first, peak, side="right") - 1
+            peak = peak[np.concatenate(([True], segment[1:] != segment[:-1]))]
+        return ClipPeaks(clips, frames[peak].astype(np.int64), highest, bounds)
 
     def _position(self, clip_id: str) -> int | None:
         """Compare ids of the right length byte by byte from the end: a table of all would cost more than a search."""
