@@ -65,6 +65,7 @@ class Overview(BaseModel):
     corpora: list[CorpusSummary]
     labels: list[LabelCount]
     natures: list[str]
+    statistics: list[str]
     max_upload_bytes: int
 
 
@@ -97,11 +98,13 @@ class Facet(BaseModel):
 
 
 class FeaturePage(BaseModel):
-    """Some lines of the feature table; `note` says how the query was understood, `facets` what all lines are."""
+    """Some lines of the feature table; `sorted_by` has the statistic that decided their order, where it is one, `note`
+    says how the query was understood, `facets` what all lines are."""
 
     total: int
     offset: int
     rows: list[FeatureRow]
+    sorted_by: list[float | None]
     note: str | None
     facets: dict[str, list[Facet]]
 

@@ -16,13 +16,14 @@ from otoscope.atlas.search.facets import Filters, figure
 from otoscope.errors import InputError, nearest
 from otoscope.server.caching import ByteCache
 from otoscope.server.shapes import Facet, FeatureRow
-from otoscope.server.views import class_counts, feature_row, scored_as
+from otoscope.server.views import class_counts, feature_row, number, scored_as
 
 if TYPE_CHECKING:
     from otoscope.atlas import Atlas
 
 FACETS_SHOWN = 40
 SORT_NAMES = ("index", "label")
+CODED = ("nature", "purity_label", "dead")
 Ints = NDArray[np.int64]
 NoteSearch = Callable[[str, str], Sequence[int]]
 """From a text and the name of an atlas to the features whose notes hold the text."""
@@ -119,9 +120,18 @@ class FeatureTable:
     def _require_known(self, query: Query) -> None:
         if query.nature is not None and query.nature not in NATURES:
             raise InputError(f"There is no nature {query.nature!r}; choose one of {', '.join(NATURES)}.")
-        shared = set.intersection(*(set(atlas.columns) for atlas in self.atlases.values())) | set(SORT_NAMES)
-        if (name := query.sort) not in shared:
-            raise InputError(f"There is no column {name!r} to sort by{nearest(name, sorted(shared)) or '.'}")
+        if (name := query.sort) not in self._columns:
+            raise InputError(f"There is no column {name!r} to sort by{nearest(name, sorted(self._columns)) or '.'}")
+
+    @property
+    def _columns(self) -> set[str]:
+        """What all of the atlases can be sorted by."""
+        return set.intersection(*(set(atlas.columns) for atlas in self.atlases.values())) | set(SORT_NAMES)
+
+    @property
+    def statistics(self) -> list[str]:
+        """What there is to sort by, for people: every column but those that hold the numbers of names."""
+        return sorted(self._columns - set(CODED)) if self.names else []
 
     def _by_index(self, query: Query, name: str, features: Sequence[int]) -> _Part:
         inside = [feature for feature in features if feature < len(self.atlases[name])]
@@ -207,6 +217,16 @@ class FeatureTable:
                 ],
             },
         )
+
+    def sorted_by(self, selection: Selection, rows: slice, sort: str) -> list[float | None]:
+        """Return the statistic by which a selection is sorted, of some of its rows; None for names and the unknown."""
+        atlases, features = selection.atlas[rows], selection.features[rows]
+        found = np.full(len(atlases), np.nan)
+        for at, name in enumerate(() if sort in SORT_NAMES else self.names):
+            here = np.flatnonzero(atlases == at)
+            here = here[np.argsort(features[here])]
+            found[here] = figure(self.atlases[name], sort, features[here], selection.label_rows[rows][here])
+        return [number(value) for value in found.tolist()]
 
     def view(self, selection: Selection, rows: Sequence[int] | slice) -> list[FeatureRow]:
         """Return some rows of a selection as the API says them."""

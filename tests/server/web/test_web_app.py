@@ -227,6 +227,26 @@ def test_the_address_holds_the_state(open_page: OpenPage) -> None:
     expect(first).to_have_attribute("data-feature", shown)
 
 
+def test_the_table_is_sorted_by_any_statistic_and_shows_it(open_page: OpenPage, workspace: Workspace) -> None:
+    n_active = workspace.atlas("sae-2").column("n_active")
+    page = open_page("/features?atlas=sae-2")
+    first = page.locator("[role=row][data-feature]").first
+    page.get_by_label("Sort by").select_option("active frames")
+    expect(page).to_have_url(re.compile("sort=n_active"))
+    expect(first).to_have_attribute("data-feature", f"sae-2:{n_active.argmax()}")
+    expect(page.locator("[aria-sort=descending]")).to_contain_text("active frames")
+    expect(first.locator(".c-ap")).to_have_text(f"{n_active.max():,}")
+    page.get_by_role("button", name="Largest first").click()
+    page.reload()
+    expect(page.get_by_label("Sort by")).to_have_value("n_active")
+    expect(page.get_by_role("button", name="Smallest first")).to_be_visible()
+    assert n_active[int((first.get_attribute("data-feature") or "").split(":")[1])] == n_active[n_active > 0].min()
+    for name in page.get_by_label("Sort by").locator("option").evaluate_all("options => options.map(o => o.value)"):
+        assert page.evaluate("name => fetch(`/api/features?sort=${name}&limit=1`).then(answer => answer.ok)", name), (
+            name
+        )
+
+
 def test_a_long_table_holds_only_the_rows_on_screen(open_page: OpenPage, workspace: Workspace) -> None:
     page = open_page("/features?dead=true&sort=index&order=asc&atlas=neurons-3")
     expect(page.locator("[data-feature='neurons-3:0']")).to_be_visible()
@@ -285,5 +305,7 @@ def test_every_page_fits_the_window_and_is_open_to_everybody(
         assert violations(page) == []
         page.screenshot(path=SCREENSHOTS / f"{name}-{size}-{theme}.png")
     if name == "api":
-        page.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/web/favicon.svg\">')")
+        page.evaluate(
+            "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/web/favicon.svg\">')"
+        )
         assert [found.split(": ")[1] for found in violations(page)] in (["image-alt"], []), "[]: axe-core is missing"

@@ -77,6 +77,7 @@ def features(
         total=len(selection),
         offset=offset,
         rows=table.view(selection, slice(offset, offset + limit)),
+        sorted_by=table.sorted_by(selection, slice(offset, offset + limit), sort),
         note=selection.note,
         facets=dict(selection.facets),
     )

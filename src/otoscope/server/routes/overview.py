@@ -26,6 +26,7 @@ def workspace(request: Request) -> Overview:
         corpora=[_corpus(state, name) for name in state.workspace.names("corpora")],
         labels=_labels(state),
         natures=[nature for nature in NATURES if names],
+        statistics=state.table(names).statistics,
         max_upload_bytes=MAX_UPLOAD_BYTES,
     )
 

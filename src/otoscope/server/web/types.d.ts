@@ -12,7 +12,7 @@ interface CorpusSummary { name: string; n_clips: number; duration_s: number; n_s
 interface LabelCount { label: string; kind: string; n_features: number; best_f1: number | null }
 interface Overview {
   workspace: string; version: string; model: ModelInfo; atlases: AtlasSummary[]; corpora: CorpusSummary[];
-  labels: LabelCount[]; natures: string[]; max_upload_bytes: number;
+  labels: LabelCount[]; natures: string[]; statistics: string[]; max_upload_bytes: number;
 }
 interface FeatureRow {
   atlas: string; index: number; unit: string; label: string | null; label_kind: string | null;
@@ -22,7 +22,7 @@ interface FeatureRow {
 }
 interface Facet { value: string; kind: string | null; count: number }
 interface FeaturePage {
-  total: number; offset: number; rows: FeatureRow[]; note: string | null; facets: Record<string, Facet[]>;
+  total: number; offset: number; rows: FeatureRow[]; sorted_by: (number | null)[]; note: string | null; facets: Record<string, Facet[]>;
 }
 interface LabelScore {
   label: string; kind: string; f1: number | null; f1_low: number | null; f1_high: number | null;

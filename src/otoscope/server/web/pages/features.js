@@ -23,6 +23,29 @@ const COLUMNS = [
   ["", "Activations", "c-histogram", "histogram of active frames, logarithmic"],
 ];
 
+/** Statistics by the names that they have outside the table; others are called as in the API. */
+const STATISTICS = /** @type {Record<string, string>} */ ({
+  ...Object.fromEntries(COLUMNS.filter(([name]) => name).map(([name, title]) => [name, title])),
+  ap: "average precision", auroc: "AUROC", chance: "chance", clip_share: "share of clips", dense_share: "dense share",
+  f1_high: "F1, upper end", f1_low: "F1, lower end", max: "highest activation", mean: "mean", n_active: "active frames",
+  n_labels: "labels", p_value: "p", postings_from: "kept from", precision: "precision", purity: "purity",
+  q_value: "q", recall: "recall", threshold: "threshold",
+  q10: "10 % quantile", q25: "25 % quantile", q50: "median", q75: "75 % quantile", q90: "90 % quantile", q99: "99 % quantile",
+});
+
+/** Whether a column begins with its smallest values, unless told otherwise. @param {string} name */
+const fromSmall = (name) => ["index", "label", "p_value", "q_value"].includes(name);
+
+/** The columns; the one of average precision makes room for a statistic that the table is sorted by and has no column for. @param {string} sort */
+const columnsFor = (sort) =>
+  COLUMNS.some(([name]) => name === sort) ? COLUMNS : COLUMNS.map((column) => (column[0] === "ap" ? [sort, STATISTICS[sort] ?? sort, "c-ap", "what the table is sorted by"] : column));
+
+/** @param {number | null | undefined} value */
+function figure(value) {
+  if (value === null || value === undefined || (value && Math.abs(value) < 1 && Math.abs(value) >= 0.005)) return decimal(value);
+  return Number.isInteger(value) ? count(value) : Math.abs(value) < 1 ? value.toPrecision(2) : strength(value);
+}
+
 /** Parameters of the address that the table's query is made of. */
 const QUERY = ["q", "atlas", "label", "kind", "nature", "min_f1", "min_density", "max_density", "dead", "sort", "order"];
 
@@ -64,6 +87,11 @@ function Filters({ params, overview }) {
   const choose = (name) => /** @param {any} event */ (event) =>
     setParams({ [name]: event.target.value }, { replace: false });
   const f1 = params.get("min_f1") ?? "0";
+  const sort = params.get("sort") ?? "f1";
+  const statistics = overview?.statistics ?? [];
+  const title = /** @param {string} name */ (name) => STATISTICS[name] ?? name;
+  const sorted = [...statistics].sort((a, b) => title(a).localeCompare(title(b)));
+  const rising = params.get("order") === "asc";
   return html`<form class="filters" role="search" onSubmit=${
     /** @param {SubmitEvent} e */ (e) => {
       e.preventDefault();
@@ -91,6 +119,13 @@ function Filters({ params, overview }) {
     <label class="field"><span>Density ≤</span><select onChange=${choose("max_density")} value=${params.get("max_density") ?? ""}>
       <option value="">any</option>${["0.1", "0.01", "0.001"].map((value) => html`<option value=${value} selected=${value === params.get("max_density")}>${percent(Number(value))}</option>`)}</select>
         </label>
+    <div class="field"><label for="sort">Sort by</label>
+      <span class="sorting"><select id="sort" value=${sort} onChange=${
+        /** @param {any} e */ (e) => setParams({ sort: e.target.value, order: fromSmall(e.target.value) ? "asc" : null }, { replace: false })
+      }>
+        ${sorted.map((name) => html`<option value=${name} selected=${name === sort}>${title(name)}</option>`)}</select>
+      <button type="button" class="icon" aria-label=${rising ? "Smallest first" : "Largest first"} title=${`${rising ? "Smallest" : "Largest"} first; press for the other way round`}
+        onClick=${() => setParams({ order: rising ? null : "asc" }, { replace: false })}>${rising ? "▴" : "▾"}</button></span></div>
     <label class="check">
       <input type="checkbox" checked=${params.get("dead") === "true"} onChange=${/** @param {any} e */ (e) => setParams({ dead: e.target.checked ? "true" : null })} /> dead too</label>
     <button type="button" class="quiet-button" onClick=${() => void toRandom(params)}><${Icon} name="dice" /> Random</button>
@@ -136,7 +171,7 @@ function Table({ query, params }) {
       order:
         sort === name && descending
           ? "asc"
-          : name === "index" || name === "label"
+          : fromSmall(name)
             ? sort === name
               ? "desc"
               : "asc"
@@ -145,13 +180,13 @@ function Table({ query, params }) {
   const shown = Math.min(total ?? 0, MAX_ROWS);
   const rows = [];
   for (let i = view[0]; i < Math.min(view[1], shown); i++)
-    rows.push({ i, row: pages.get(Math.floor(i / PAGE))?.[i % PAGE] });
+    rows.push({ i, ...pages.get(Math.floor(i / PAGE))?.[i % PAGE] });
   return html`
     <p class="count" role="status">${total === null ? "Searching…" : `${count(total)} ${total === 1 ? "feature" : "features"}`}${note && html` · ${note}`}</p>
     <${Problem} error=${error} />
     <${LabelChips} labels=${facets.label ?? []} params=${params} />
     <div class="table" role="table" aria-label="Features" aria-rowcount=${shown + 1}>
-      <div class="head row" role="row" aria-rowindex="1">${COLUMNS.map(
+      <div class="head row" role="row" aria-rowindex="1">${columnsFor(sort).map(
         ([name, title, className, what]) => html`
         <span role="columnheader" class=${className} title=${what} aria-sort=${name === sort ? (descending ? "descending" : "ascending") : null}>
           ${name ? html`<button onClick=${() => by(name)}>${title}<span class="arrow" aria-hidden="true">${name === sort ? (descending ? "▾" : "▴") : ""}</span>
@@ -159,7 +194,7 @@ function Table({ query, params }) {
       )}</div>
       <div class="body" role="rowgroup" ref=${box} onScroll=${measure} tabindex="0" aria-label="rows">
         <div style=${{ height: `${shown * ROW_PX}px` }}>
-          ${rows.map(({ i, row }) => html`<${Row} key=${i} i=${i} row=${row} />`)}</div>
+          ${rows.map(({ i, row, value }) => html`<${Row} key=${i} i=${i} row=${row} value=${columnsFor(sort) === COLUMNS ? row?.ap : value} />`)}</div>
         ${total === 0 && html`<p class="nothing">Nothing matches. <button class="link" onClick=${() => navigate("/features")}>Show all features</button>
           </p>`}
       </div>
@@ -179,8 +214,8 @@ function LabelChips({ labels, params }) {
   </div>`;
 }
 
-/** @param {{ i: number, row: FeatureRow | undefined }} props */
-function Row({ i, row }) {
+/** @param {{ i: number, row: FeatureRow | undefined, value: number | null | undefined }} props */
+function Row({ i, row, value }) {
   const place = { transform: `translateY(${i * ROW_PX}px)`, height: `${ROW_PX}px` };
   if (!row) return html`<div class="row placeholder" role="row" aria-rowindex=${i + 2} style=${place} />`;
   return html`<div class=${`row ${row.dead ? "dead" : ""}`} role="row" aria-rowindex=${i + 2} style=${place} data-feature=${featureAddress(row)}>
@@ -189,7 +224,7 @@ function Row({ i, row }) {
     <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} /></span>
     <span role="cell" class="c-sentence" title=${row.sentence}>${row.sentence}</span>
     <span role="cell" class="c-f1"><${F1Bar} score=${row} /></span>
-    <span role="cell" class="c-ap">${decimal(row.ap)}</span>
+    <span role="cell" class="c-ap">${figure(value)}</span>
     <span role="cell" class="c-density">${row.dead ? "dead" : percent(row.density)}</span>
     <span role="cell" class="c-max">${strength(row.max)}</span>
     <span role="cell" class="c-histogram"><${MiniHistogram} bars=${row.histogram} /></span>
@@ -202,7 +237,7 @@ function Row({ i, row }) {
  */
 function usePages(query) {
   const [state, setState] = useState(() => ({
-    pages: /** @type {Map<number, FeatureRow[]>} */ (new Map()),
+    pages: /** @type {Map<number, { row: FeatureRow, value: number | null }[]>} */ (new Map()),
     total: /** @type {number | null} */ (null),
     note: /** @type {string | null} */ (null),
     facets: /** @type {Record<string, Facet[]>} */ ({}),
@@ -218,7 +253,7 @@ function usePages(query) {
         getJson(url).then(
           (/** @type {FeaturePage} */ answer) =>
             setState((before) => ({
-              pages: new Map(before.pages).set(page, answer.rows),
+              pages: new Map(before.pages).set(page, answer.rows.map((row, at) => ({ row, value: answer.sorted_by[at] }))),
               total: answer.total,
               note: answer.note,
               facets: answer.facets,
