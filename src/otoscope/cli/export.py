@@ -31,7 +31,8 @@ def run(
         typer.Option("--audio", metavar="HOW", help="site: opus, wav (larger, plays everywhere) or none."),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option("--licence", metavar="TEXT", help="site: whose sound it is; default: what its corpus says.")
+        str | None,
+        typer.Option("--licence", metavar="TEXT", help="site: whose sound it is (default: the corpus says)."),
     ] = None,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
