@@ -71,13 +71,22 @@ def test_long_clips_are_stored_whole(finished: ActivationStore) -> None:
     assert finished.clips["tone-5"][1] == 400  # 8 s through a 6-s window
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.fixture(scope="module", params=["float16", "bfloat16"])
+def left_alone(
+    request: pytest.FixtureRequest, pocket: SpeechModel, tones: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
+    """A type of number, and a store of it whose harvest nothing stopped."""
+    folder = tmp_path_factory.mktemp("stores") / "whole"
+    run(pocket, tones, folder, dtype=request.param)
+    return request.param, folder
+
+
 @pytest.mark.parametrize("kill_after", [1, 5, 9, 11])
 def test_a_killed_harvest_resumes_to_the_same_bytes(
-    pocket: SpeechModel, tones: Corpus, tmp_path: Path, kill_after: int, dtype: str
+    pocket: SpeechModel, tones: Corpus, tmp_path: Path, kill_after: int, left_alone: tuple[str, Path]
 ) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run(pocket, tones, whole, dtype=dtype)
+    dtype, whole = left_alone
+    killed = tmp_path / "killed"
     with pytest.raises(Killed):
         run(pocket, tones, killed, dtype=dtype, progress=killer(kill_after))
     assert not (killed / "meta.json").exists()
