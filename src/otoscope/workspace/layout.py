@@ -4,6 +4,7 @@
 otoscope.toml      format, version, model
 corpora/<name>     stores/<name>     dictionaries/<name>     atlases/<name>     scorecards/<dictionary>
 notes.sqlite       people's labels and notes of features
+interpretations/   <atlas>.jsonl: what `otoscope interpret` found of an atlas's features
 stages/            what each finished stage was made from (see `stages.py`)
 ```
 """
@@ -26,6 +27,7 @@ from otoscope.storage import atomic_path
 if TYPE_CHECKING:
     from otoscope.activations import ActivationStore
     from otoscope.atlas import Atlas
+    from otoscope.atlas.interpretation.reading import Interpretations
     from otoscope.atlas.notes import Notes
     from otoscope.audio import Clip, Corpus
     from otoscope.dictionaries import Dictionary
@@ -37,6 +39,7 @@ T = TypeVar("T")
 FORMAT, VERSION = "otoscope-workspace", 1
 SETTINGS = "otoscope.toml"
 NOTES = "notes.sqlite"
+INTERPRETATIONS = "interpretations"
 DEFAULT_FOLDER = "otoscope-workspace"
 DEFAULT_MODEL = "pocket"
 
@@ -192,6 +195,18 @@ class Workspace:
         from otoscope.atlas.notes import Notes
 
         return self._once(("notes",), None, lambda: Notes(self.folder / NOTES))
+
+    def interpretations(self, atlas: str) -> Interpretations:
+        """Return what `otoscope interpret` has found of the features of an atlas; empty where it never ran."""
+        from otoscope.atlas.interpretation.reading import Interpretations
+
+        opened, path = self.atlas(atlas), self.folder / INTERPRETATIONS / f"{atlas}.jsonl"
+        try:
+            about = path.stat()
+            stamp = (about.st_mtime_ns, about.st_ino, about.st_size, id(opened))
+        except OSError:
+            stamp = (0, 0, 0, id(opened))
+        return self._once((INTERPRETATIONS, atlas), stamp, lambda: Interpretations(path, opened))
 
     def dictionary_of(self, atlas: str) -> Dictionary:
         """Return the dictionary whose features the atlas describes."""
