@@ -21,7 +21,7 @@ from starlette.types import Scope
 
 import otoscope
 from otoscope.errors import InputError, OtoscopeError
-from otoscope.server.routes import clips, edits, features, moments, notes, overview
+from otoscope.server.routes import clips, edits, features, interpretations, moments, notes, overview
 from otoscope.server.security import Guard
 from otoscope.server.shapes import Problem
 from otoscope.server.state import MODEL_CALLS, NotFoundError, State
@@ -59,7 +59,7 @@ def create_app(workspace: Workspace, *, allowed_hosts: Iterable[str] = ()) -> Fa
     )
     app.state.otoscope = State(workspace)
     app.state.edits_at_once = asyncio.Semaphore(MODEL_CALLS)
-    for part in (overview, features, moments, notes, clips, edits):
+    for part in (overview, features, interpretations, moments, notes, clips, edits):
         app.include_router(part.router)
     _add_errors(app)
     app.mount("/web", WebFiles(directory=WEB))

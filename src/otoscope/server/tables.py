@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,8 @@ FACETS_SHOWN = 40
 SORT_NAMES = ("index", "label")
 CODED = ("nature", "purity_label", "dead")
 Ints = NDArray[np.int64]
-NoteSearch = Callable[[str, str], Sequence[int]]
-"""From a text and the name of an atlas to the features whose notes hold the text."""
+TextSearch = Callable[[str, str], Sequence[int]]
+"""From a text and the name of an atlas to the features of which something is written that holds the text."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ NOTHING = np.zeros(0, dtype=np.int64)
 class FeatureTable:
     """The features of some atlases. Immutable; selections are kept, so scrolling costs only its rows."""
 
-    def __init__(self, atlases: Mapping[str, Atlas], notes: NoteSearch | None = None) -> None:
+    def __init__(self, atlases: Mapping[str, Atlas], told_by: Mapping[str, TextSearch] | None = None) -> None:
         self.atlases = dict(atlases)
         self.names = list(atlases)
-        self._notes = notes
+        self._told_by = dict(told_by or {})
         self._selections: ByteCache[Selection] = ByteCache(
             128 * 2**20, lambda s: s.atlas.nbytes + s.features.nbytes + s.label_rows.nbytes + 1024
         )
@@ -92,10 +92,10 @@ class FeatureTable:
             InputError: there is no such column to sort by.
         """
         q = query.q.strip()
-        noted = {name: tuple(self._notes(q, name)) if self._notes and q else () for name in self.names}
-        return self._selections.get((query, tuple(noted.values())), lambda: self._select(query, q, noted))
+        told = {by: [tuple(search(q, name)) for name in self.names] for by, search in self._told_by.items() if q}
+        return self._selections.get((query, *map(tuple, told.values())), lambda: self._select(query, q, told))
 
-    def _select(self, query: Query, q: str, noted: Mapping[str, Sequence[int]]) -> Selection:
+    def _select(self, query: Query, q: str, told_by: Mapping[str, Sequence[Sequence[int]]]) -> Selection:
         if not self.names:
             return Selection(NOTHING, NOTHING, NOTHING)
         self._require_known(query)
@@ -107,15 +107,17 @@ class FeatureTable:
             return self._merged(query, parts, f"Features number {index}.")
         if not q:
             return self._merged(query, [self._found(query, name, {}) for name in self.names], None)
-        told = sum(len(features) for features in noted.values())
-        also = f"{told} by people's notes." if told else None
+        counts = [f"{n} by {by}" for by, found in told_by.items() if (n := sum(map(len, found)))]
+        also = f"{', '.join(counts)}." if counts else None
+        noted = {name: set().union(*(found[at] for found in told_by.values())) for at, name in enumerate(self.names)}
+        told = sum(map(len, noted.values()))
         try:
             return self._merged(query, self._scored(query, {"label": q}, noted), also)
         except InputError as refusal:
             parts = self._scored(query, {"text": q.strip("/")}, noted)
             n = sum(len(part.features) for part in parts)
-            note = also if n and n == told else f"Sounds whose name contains {q!r}." if n else str(refusal)
-            return self._merged(query, parts, note)
+            named = [f"Sounds whose name contains {q!r}."] if n > told else [] if n else [str(refusal)]
+            return self._merged(query, parts, " ".join([*named, *([also] if n and also else [])]))
 
     def _require_known(self, query: Query) -> None:
         if query.nature is not None and query.nature not in NATURES:
@@ -137,11 +139,11 @@ class FeatureTable:
         inside = [feature for feature in features if feature < len(self.atlases[name])]
         return self._found(query, name, {"among": np.array(inside, dtype=np.int64)})
 
-    def _scored(self, query: Query, by: Mapping[str, str], noted: Mapping[str, Sequence[int]]) -> list[_Part]:
-        """Select the features scored for a class, and those of people's notes; refused if no atlas knows the class."""
+    def _scored(self, query: Query, by: Mapping[str, str], noted: Mapping[str, Collection[int]]) -> list[_Part]:
+        """Select the features scored for a class, and those that are told of; refused if no atlas knows the class."""
         parts, refusals = [], []
         for name in self.names:
-            more = np.array(noted[name], dtype=np.int64)
+            more = np.array(sorted(noted[name]), dtype=np.int64)
             try:
                 part = self._found(query, name, dict(by))
             except InputError as error:

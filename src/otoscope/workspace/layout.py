@@ -196,16 +196,16 @@ class Workspace:
 
         return self._once(("notes",), None, lambda: Notes(self.folder / NOTES))
 
-    def interpretations(self, atlas: str) -> Interpretations:
-        """Return what `otoscope interpret` has found of the features of an atlas; empty where it never ran."""
-        from otoscope.atlas.interpretation.reading import Interpretations
-
+    def interpretations(self, atlas: str) -> Interpretations | None:
+        """Return what `otoscope interpret` has found of the features of an atlas; None where it never ran."""
         opened, path = self.atlas(atlas), self.folder / INTERPRETATIONS / f"{atlas}.jsonl"
         try:
             about = path.stat()
-            stamp = (about.st_mtime_ns, about.st_ino, about.st_size, id(opened))
-        except OSError:
-            stamp = (0, 0, 0, id(opened))
+        except FileNotFoundError:
+            return None
+        from otoscope.atlas.interpretation.reading import Interpretations
+
+        stamp = (about.st_mtime_ns, about.st_ino, about.st_size, id(opened))
         return self._once((INTERPRETATIONS, atlas), stamp, lambda: Interpretations(path, opened))
 
     def dictionary_of(self, atlas: str) -> Dictionary:

@@ -44,10 +44,10 @@ _LEAST_LETTERS = 3
 
 
 class Interpretations:
-    """What `otoscope interpret` has found of the features of an atlas, as pages show it; empty where it never ran.
+    """What `otoscope interpret` has found of the features of an atlas, as pages show it.
 
     Attributes:
-        written: when the file was last written; None without one.
+        written: when the file was last written; None if it cannot be read.
         problems: what of it could not be read, a sentence each.
     """
 
@@ -64,8 +64,6 @@ class Interpretations:
             with open(path, "rb") as file:
                 self._read(_lines(file), atlas, problems)
             self.written = datetime.fromtimestamp(about.st_mtime, UTC)
-        except FileNotFoundError:
-            pass
         except (OSError, ValueError) as error:
             problems.append(f"{path.parent.name}/{path.name} is not shown: {error}.")
         more = [f"{len(problems) - MAX_PROBLEMS} more of its lines are damaged."]
@@ -77,6 +75,11 @@ class Interpretations:
     def of(self, feature: int) -> Interpretation | None:
         """Return what was found of a feature, without its card; None if nothing was."""
         return self._found.get(feature)
+
+    def shown(self, feature: int) -> dict[str, Any] | None:
+        """Return what was found of a feature as the JSON values that every page shows; texts are plain and of one line."""
+        found = self.of(feature)
+        return None if found is None else {"note": found.note, "rungs": [_shown(rung) for rung in found.rungs]}
 
     def search(self, text: str) -> list[int]:
         """Return the features with a supported explanation, from its sound or by a language model, that has all words.
@@ -100,7 +103,7 @@ class Interpretations:
                 continue
             try:
                 found = _interpretation(_object(line), len(atlas))
-            except (ValueError, TypeError, LookupError, RecursionError):
+            except (ValueError, TypeError, LookupError, AttributeError):
                 place = f"{self.path.parent.name}/{self.path.name}"
                 problems.append(f"Line {number} of {place} is damaged; take it out and interpret again.")
                 continue
@@ -108,11 +111,6 @@ class Interpretations:
             self._texts.pop(found.feature, None)
             if said := _searched(found):
                 self._texts[found.feature] = said
-
-
-def as_shown(found: Interpretation) -> dict[str, Any]:
-    """Return an interpretation as the values that every page shows: JSON, no texts but plain ones of one line."""
-    return {"note": found.note, "rungs": [_shown(rung) for rung in found.rungs]}
 
 
 def trial_said(score: Score) -> str:
@@ -170,7 +168,10 @@ def _lines(file: BinaryIO) -> Iterator[bytes | None]:
 
 
 def _object(line: bytes | None) -> dict[str, Any]:
-    value = json.loads(line or b"null")
+    try:
+        value = json.loads(line or b"null")
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
     return value if isinstance(value, dict) else {}
 
 

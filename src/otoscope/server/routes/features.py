@@ -53,7 +53,11 @@ def _table(state: State, atlas: str | None) -> FeatureTable:
 def features(
     request: Request,
     q: Annotated[
-        str, Query(max_length=100, description="a number, a label (m, /m/, seven, bird, nasal) or words of a note")
+        str,
+        Query(
+            max_length=100,
+            description="a number, a label (m, /m/, seven, bird, nasal), words of a note or an explanation",
+        ),
     ] = "",
     atlas: AtlasName = None,
     label: Annotated[str | None, Query(max_length=100, description="only features named exactly so")] = None,
