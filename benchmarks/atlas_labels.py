@@ -23,6 +23,9 @@ as if they were independent, but many share a class and all share the voices. Co
 sounds dealt to other clips, of the atlas's clips (what is labelled then is false) and of the new ones (only pauses and
 speech as such may be right then: a clip still begins with a pause and is spoken); and units that mean two things, or
 one, because they were made so (`planted_pairs.py`).
+
+Seen afterwards: a label of a pause says little, as with moved tiers most still are right; figures without them are in
+the notes. With moved tiers one label of a place in the phrase was right, too, in each TopK dictionary.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ class Judgement:
     twins: int
     natures: dict[str, int]
     by_kind: dict[str, str]
+    without_pauses: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,9 @@ def judge(atlas: Atlas, dictionary: Dictionary, store: ActivationStore, third: C
     natures = table["nature"].value_counts().to_dict()
     alive = int((table["n_active"] > 0).sum())
     by_kind = {kind: f"{sum(each)}/{len(each)}" for kind, each in sorted(of_kind.items())}
-    return Judgement(alive, len(named), len(rows), right, argmax, twins, natures, by_kind)
+    paused = of_kind.get("pause", [])
+    rest = right - sum(paused), len(rows) - len(paused)
+    return Judgement(alive, len(named), len(rows), right, argmax, twins, natures, by_kind, rest)
 
 
 def _entries(dictionary: Dictionary, store: ActivationStore, corpus: Corpus) -> Block:
@@ -254,6 +260,7 @@ def main() -> None:
                 print(judged[-1], flush=True)
                 if where == "new":
                     notes.append(f"{name}: {found.natures}; right of decided by kind: {found.by_kind}")
+                    notes.append(f"{name}, without pauses: {_share(*found.without_pauses)}")
             moved = judge(atlas, dictionary, sets["new"].store, shuffled(sets["new"].corpus, 0))
             judged.append(row(name, "new, tiers moved", moved))
             notes.append(f"{name}, tiers moved: right of decided by kind: {moved.by_kind}")
