@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otoscope.cli.options import JsonOption, WorkspaceOption, open_workspace
-from otoscope.cli.terminal import escape, megabytes, out, print_json
+from otoscope.cli.terminal import err, escape, megabytes, out, print_json
 from otoscope.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ def _site(
     from otoscope.atlas.exports.site import export_site
     from otoscope.models.loading.checkpoint import describe_checkpoint
 
+    told = workspace.interpretations(name)
+    for problem in () if told is None else told.problems:
+        err().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
     return export_site(
         workspace.atlas(name),
         workspace.corpus_of(name),
@@ -77,6 +80,7 @@ def _site(
         audio=audio or "opus",
         licence=licence or "",
         n_mels=describe_checkpoint(workspace.model_name).dims.n_mels or None,
+        interpretations=told,
         progress=True,
     )
 

@@ -62,6 +62,7 @@ def gather(folder: Workspace, atlas: Atlas, name: str, index: int, top: int) -> 
     dictionary = folder.dictionary_of(name)
     corpus = folder.corpus_of(name)
     edges, counts = entry.histogram
+    told = folder.interpretations(name)
     return {
         "feature": f"{name}:{index}",
         "unit": dictionary.unit_label(index),
@@ -74,6 +75,7 @@ def gather(folder: Workspace, atlas: Atlas, name: str, index: int, top: int) -> 
         "bands": [asdict(band) for band in entry.bands],
         "unions": [asdict(band) for band in entry.unions],
         "acoustics": {name: asdict(heard) for name, heard in entry.acoustics.items()},
+        "interpretation": None if told is None else told.shown(index),
         "neighbours": _neighbours(entry, name),
         "cofiring": [
             {
@@ -187,6 +189,7 @@ def show(facts: dict[str, Any]) -> None:
     else:
         console.print("[dim]No labels: the corpus has no tiers, or the feature is active too seldom.[/]")
     _show_bands(facts)
+    _show_interpretation(facts)
     _show_relatives(facts)
     examples = table("example", "at>", "value>", "heard")
     for example in facts["examples"]:
@@ -210,6 +213,21 @@ def _show_bands(facts: dict[str, Any]) -> None:
             f"[dim]{number(row['f1_low'])}–{number(row['f1_high'])}[/]",
             number(row["chance"]),
         )
+    out().print(listing)
+
+
+def _show_interpretation(facts: dict[str, Any]) -> None:
+    """Print what `otoscope interpret` has found, a rung a line, if it has."""
+    told = facts["interpretation"]
+    if told is None or not told["rungs"]:
+        return
+    listing = table("interpretation", "says", "verdict", "how it did")
+    for rung in told["rungs"]:
+        by = f" [dim]{escape(rung['model'])}[/]" if rung["model"] else ""
+        color = {"supported": "green", "not supported": "yellow"}.get(rung["verdict"], "dim")
+        verdict = f"[{color}]{rung['verdict']}[/]" if rung["explanation"] else ""
+        why = f"{rung['trial'] or ''} {rung['why']}".strip()
+        listing.add_row(f"{rung['method']}{by}", escape(rung["explanation"]), verdict, f"[dim]{escape(why)}[/]")
     out().print(listing)
 
 

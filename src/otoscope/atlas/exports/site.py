@@ -4,7 +4,7 @@
 - `data/site.json`: what was exported, the classes with features, who made the sound.
 - `data/rows/NNNNN.bin`: the features, best F1 first, `ROWS` of them in a file, one column after the other.
 - `data/labels/C.json`: the features of class C, best first.
-- `data/features/DDD/NNNNN.json`: all that is shown of `PAGES` features, by number: scores, histogram, moments.
+- `data/features/DDD/NNNNN.json`: all that is shown of `PAGES` features, by number: scores, words, histogram, moments.
 - `sounds/CLIP/W.{ogg,wav}`, `.mel`: `WINDOW_S` of a clip from second `W·STEP_S` on, only where a moment lies in it; so
   all features share them, and they never take more than twice the corpus.
 - `sounds/LICENCE.txt`: who made the sound and what it may be used for; every page links it.
@@ -38,6 +38,7 @@ from otoscope.storage import atomic_folder
 
 if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas
+    from otoscope.atlas.interpretation.reading import Interpretations
     from otoscope.audio import Corpus
 
 ROWS = 2000
@@ -67,6 +68,7 @@ def export_site(
     licence: str = "",
     examples: int = 12,
     n_mels: int | None = None,
+    interpretations: Interpretations | None = None,
     progress: bool | ProgressReport = False,
 ) -> Path:
     """Write an atlas as web pages; look at them with `python -m http.server --directory FOLDER`.
@@ -81,6 +83,7 @@ def export_site(
             Besides, what the clips' attributes say is shown.
         examples: strongest moments of each feature; fewer of the other kinds.
         n_mels: mel bands of the model that heard the sound; 80 if not given.
+        interpretations: explanations of the atlas's features, to be shown on their pages; none if not given.
         progress: True for a bar, False for silence, or a function called as `report(stage, done, total)`.
 
     Raises:
@@ -102,7 +105,7 @@ def export_site(
         data.mkdir()
         order = _write_rows(atlas, chosen, data / "rows")
         classes = _write_labels(atlas, chosen, data / "labels")
-        pages = Pages(atlas, corpus, chosen, examples, STEP_S)
+        pages = Pages(atlas, corpus, chosen, examples, STEP_S, interpretations)
         _write_pages(pages, chosen, data / "features", progress)
         sounds = SoundWriter(audio, n_mels or 80)
         with track("sounds", len(pages.windows), progress, unit="clips") as advance:

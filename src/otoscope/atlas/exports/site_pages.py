@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from otoscope.atlas.atlas import Atlas
     from otoscope.atlas.entry import FeatureEntry
     from otoscope.atlas.examples import Example
+    from otoscope.atlas.interpretation.reading import Interpretations
     from otoscope.audio import Clip, Corpus
 
 SHOWN_S = 2.0
@@ -37,14 +38,24 @@ class Pages:
         exported: numbers of all features that get a page, ascending.
         examples: strongest moments of each feature; half as many of the other kinds.
         step_s: seconds from one window of sound to the next.
+        told: what was interpreted of the atlas.
     """
 
-    def __init__(self, atlas: Atlas, corpus: Corpus, exported: Ints, examples: int, step_s: int) -> None:
+    def __init__(
+        self,
+        atlas: Atlas,
+        corpus: Corpus,
+        exported: Ints,
+        examples: int,
+        step_s: int,
+        told: Interpretations | None = None,
+    ) -> None:
         self.atlas, self.corpus = atlas, corpus
         self.exported = exported
         self.numbers = {"top": examples}
         self.others = max(1, examples // 2)
         self.step_s = step_s
+        self.told = told
         self.windows: dict[int, set[int]] = {}
         """By clip, the windows in which moments lie."""
         self.credits: list[str] = []
@@ -66,6 +77,7 @@ class Pages:
             **{name: figure(stats[name]) for name in ("f1", "f1_low", "f1_high", "density", "max", "mean")},
             "labels": [self._score(row) for row in entry.label_rows[:N_LABELS]],
             "relatives": self._relatives(entry),
+            "interpretation": None if self.told is None else self.told.shown(feature),
             "histogram": {"top": figure(edges[-1]), "counts": counts.tolist()},
             "examples": {kind: self._moments(entry, kind, top) for kind in KINDS},
         }

@@ -77,7 +77,7 @@ class Interpretations:
         return self._found.get(feature)
 
     def shown(self, feature: int) -> dict[str, Any] | None:
-        """Return what was found of a feature as the JSON values that every page shows; texts are plain and of one line."""
+        """Return what was found of a feature as the JSON values that pages show; texts are plain and of one line."""
         found = self.of(feature)
         return None if found is None else {"note": found.note, "rungs": [_shown(rung) for rung in found.rungs]}
 
@@ -188,6 +188,8 @@ def _interpretation(value: dict[str, Any], n_features: int) -> Interpretation:
 
 def _rung(value: dict[str, Any]) -> Rung:
     number, by = value["rung"], value["by"]
+    if type(number) is not int:
+        raise TypeError("not a rung")
     model, confidence = by.get("model"), by.get("confidence")
     return Rung(
         number,

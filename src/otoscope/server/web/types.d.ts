@@ -50,6 +50,13 @@ interface FeatureInfo {
   labels: LabelScore[]; bands: BandScore[]; unions: BandScore[]; histogram: HistogramInfo; opposite_histogram: HistogramInfo | null;
   profile: number[]; neighbours: Related[]; cofiring: Related[]; acoustics: Acoustic[]; examples: Record<string, ExampleInfo[]>;
 }
+interface Rung {
+  rung: 1 | 2 | 3; method: "label" | "sound" | "language model"; name: string; explanation: string;
+  verdict: "supported" | "not supported" | "not tried"; why: string; trial: string | null;
+  model: string | null; confidence: number | null; balanced_accuracy: number | null; null: number | null; lift: number | null;
+  n_active: number | null; n_silent: number | null; n_null: number | null;
+}
+interface InterpretationInfo { rungs: Rung[]; note: string; written: string | null; command: string; problems: string[] }
 interface ClipPage { total: number; offset: number; clips: ClipInfo[] }
 interface MatchInfo {
   feature: FeatureName; score: number; correlation: number; iou: number; cosine: number | null; mutual: boolean;

@@ -12,6 +12,7 @@ import { Examples, SPANS, rangeOf, setRange, tabOf } from "../parts/examples.js"
 import { Chip, F1Bar, Problem } from "../parts/feature-bits.js";
 import { Histogram } from "../parts/histogram.js";
 import { Icon } from "../parts/icons.js";
+import { Rungs } from "../parts/interpretation.js";
 import { Notes, notesOf, useNotes } from "../parts/notes.js";
 import { PlayButton } from "../parts/play-button.js";
 import { Relatives } from "../parts/related.js";
@@ -58,6 +59,7 @@ function Shown({ info }) {
     <div class="columns">
       <aside>
         ${book.concealed ? html`<${Concealed} />` : html`<${Detects} info=${info} />`}
+        ${!book.concealed && !row.dead && html`<${Interpretation} key=${`in words ${featureAddress(row)}`} row=${row} />`}
         <section class="panel"><h2>Activations ${!row.dead && html`<small>drag to choose values</small>`}</h2><${Activations} info=${info} concealed=${book.concealed} range=${rangeOf(params)} />
           <dl class="facts">
             <div><dt>fires in</dt><dd>${percent(row.density)} of frames</dd></div>
@@ -86,6 +88,19 @@ function Activations({ info: { row, histogram, opposite_histogram }, concealed, 
   const stacks = /** @type {Stack[] | null} */ (loading ? null : data);
   return html`<${Histogram} histogram=${histogram} opposite=${opposite_histogram} stacks=${concealed ? [] : (stacks ?? [])}
     range=${range} onRange=${row.dead ? undefined : setRange} />`;
+}
+
+/** What `otoscope interpret` has found, or the command that finds it. @param {{ row: FeatureRow }} props */
+function Interpretation({ row }) {
+  const { data, error } = useJson(`/api/atlases/${encodeURIComponent(row.atlas)}/features/${row.index}/interpretation`);
+  const found = /** @type {InterpretationInfo | null} */ (data);
+  if (!found && !error) return null;
+  const told = found !== null && (found.rungs.length > 0 || found.note !== "");
+  return html`<section class="panel"><h2>Interpretation ${told && found.written && html`<small>${found.written.slice(0, 10)}</small>`}</h2>
+    <${Problem} error=${error} />
+    ${told && html`<${Rungs} rungs=${found.rungs} note=${found.note} />`}
+    ${found && !told && html`<p class="quiet">None yet: run <code>${found.command}</code></p>`}
+    ${found?.problems.map((problem) => html`<p class="problem">${problem}</p>`)}</section>`;
 }
 
 /** The moment of an example that a note may point to. @param {ExampleInfo} example */

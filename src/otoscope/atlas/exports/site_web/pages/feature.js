@@ -9,6 +9,7 @@ import { transport } from "../lib/transport.js";
 import { Chip, F1Bar, Problem } from "../parts/feature-bits.js";
 import { Histogram } from "../parts/histogram.js";
 import { Icon } from "../parts/icons.js";
+import { Rungs } from "../parts/interpretation.js";
 import { PlayButton } from "../parts/play-button.js";
 import { Strip, StripTable } from "../parts/strip.js";
 
@@ -33,6 +34,7 @@ const TITLES = { top: "Strongest", decile: "Whole range", random: "Random", near
  * @property {(LabelScore & { q_value: number | null })[]} labels
  * @property {Record<string, [number, string | null, string | null, number][]>} relatives
  * @property {{ top: number, counts: number[] }} histogram
+ * @property {{ rungs: Rung[], note: string } | null} interpretation
  * @property {Record<string, Moment[]>} examples
  */
 
@@ -61,6 +63,7 @@ export function FeaturePage({ site, feature, params }) {
     <div class="columns">
       <aside>
         <${Detects} page=${page} />
+        ${page.interpretation && html`<section class="panel"><h2>Interpretation</h2><${Rungs} ...${page.interpretation} /></section>`}
         <section class="panel"><h2>Activations</h2><${Histogram} histogram=${histogram} label=${page.label} />
           <dl class="facts">
             <div><dt>fires in</dt><dd>${percent(page.density)} of frames</dd></div>
