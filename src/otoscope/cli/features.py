@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from otoscope.cli.options import JsonOption, WorkspaceOption, open_workspace
-from otoscope.cli.terminal import escape, number, out, print_json, share, sparkline, table
+from otoscope.cli.terminal import err, escape, number, out, print_json, share, sparkline, table
 from otoscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,8 +52,11 @@ def run(
     facts = gather(folder, atlas, address.dictionary, address.index, top)
     if json:
         print_json(facts)
-    else:
-        show(facts)
+        return
+    show(facts)
+    if (told := folder.interpretations(address.dictionary)) is not None:
+        for problem in told.problems:
+            err().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
 
 
 def gather(folder: Workspace, atlas: Atlas, name: str, index: int, top: int) -> dict[str, Any]:
@@ -226,8 +229,10 @@ def _show_interpretation(facts: dict[str, Any]) -> None:
         by = f" [dim]{escape(rung['model'])}[/]" if rung["model"] else ""
         color = {"supported": "green", "not supported": "yellow"}.get(rung["verdict"], "dim")
         verdict = f"[{color}]{rung['verdict']}[/]" if rung["explanation"] else ""
-        why = f"{rung['trial'] or ''} {rung['why']}".strip()
-        listing.add_row(f"{rung['method']}{by}", escape(rung["explanation"]), verdict, f"[dim]{escape(why)}[/]")
+        why = f"{rung['why'][:1].upper()}{rung['why'][1:]}." if rung["why"] else ""
+        said = " ".join(part for part in (rung["trial"], why) if part)
+        says = f"{rung['name']}: {rung['explanation']}" if rung["model"] else rung["explanation"]
+        listing.add_row(f"{rung['method']}{by}", escape(says), verdict, f"[dim]{escape(said)}[/]")
     out().print(listing)
 
 

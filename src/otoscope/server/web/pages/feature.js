@@ -100,7 +100,7 @@ function Interpretation({ row }) {
     <${Problem} error=${error} />
     ${told && html`<${Rungs} rungs=${found.rungs} note=${found.note} />`}
     ${found && !told && html`<p class="quiet">None yet: run <code>${found.command}</code></p>`}
-    ${found?.problems.map((problem) => html`<p class="problem">${problem}</p>`)}</section>`;
+    ${found?.problems.map((problem) => html`<p class="problem small">${problem}</p>`)}</section>`;
 }
 
 /** The moment of an example that a note may point to. @param {ExampleInfo} example */

@@ -17,9 +17,9 @@ function RungItem({ rung }) {
   const { method, name, explanation, verdict, why, trial, model } = rung;
   if (!explanation) return html`<li class="quiet"><h3>${TITLES[method]}</h3><p>Nothing: ${why || "no answer"}.</p></li>`;
   return html`<li class=${verdict === "not supported" ? "doubtful" : ""}>
-    <h3>${TITLES[method]}${model && html` <b>${model}</b>`} <span class=${`badge ${BADGES[verdict]}`}>${verdict}</span></h3>
+    <h3>${TITLES[method]} <span class=${`badge ${BADGES[verdict]}`}>${verdict}</span></h3>
     <p class="said">${method === "language model" && name ? html`<b>${name}.</b> ${explanation}` : explanation}</p>
-    ${trial && html`<p class="quiet small">${trial}</p>`}
+    ${(model || trial) && html`<p class="quiet small">${model && html`Said by <b>${model}</b>. `}${trial}</p>`}
     ${why && html`<p class=${verdict === "not supported" ? "warning small" : "quiet small"}>${verdict === "not supported" ? "Do not rely on it" : "Not tried"}: ${why}.</p>`}
   </li>`;
 }
