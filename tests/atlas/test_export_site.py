@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 from exported_site import LICENCE, audible, lane_of, pages_of, read_json, rows_of
+from interpreted import explained, tried, write_interpretations
 from planted_world import DEAD, MORNING, M, World
 
 from otoscope.atlas import Atlas
 from otoscope.atlas.exports import site
 from otoscope.atlas.exports.site import export_site
+from otoscope.atlas.interpretation.reading import Interpretations
 from otoscope.audio import Corpus
 from otoscope.audio.mel import log_mel
 from otoscope.errors import InputError
@@ -31,7 +33,10 @@ def written(atlas: Atlas, corpus: Corpus, tmp_path_factory: pytest.TempPathFacto
         patch.setattr(site, "ROWS", 4)
         patch.setattr(site, "PAGES", 2)
         place = tmp_path_factory.mktemp("site") / "units"
-        return export_site(atlas, corpus, place, features="all", audio="wav", licence="See each moment.", examples=6)
+        told = {M: explained("It is active at m.", tried(18, 0.5))}
+        said = Interpretations(write_interpretations(place.with_name("said.jsonl"), atlas, told), atlas)
+        options = {"audio": "wav", "licence": "See each moment.", "examples": 6, "interpretations": said}
+        return export_site(atlas, corpus, place, features="all", **options)
 
 
 def test_the_table_is_that_of_the_atlas_best_first_in_files_of_few(written: Path, atlas: Atlas) -> None:
@@ -54,9 +59,11 @@ def test_every_feature_has_a_page_that_says_what_the_atlas_says(written: Path, a
         assert page["label"] == entry.stats["label"]
         assert [row["label"] for row in page["labels"]] == [row["label"] for row in entry.label_rows[:10]]
         assert page["histogram"]["counts"] == entry.histogram[1].tolist()
+        assert (page["interpretation"] is not None) == (feature == M), "only of one was anything said"
         for kind, moments in page["examples"].items():
             values = [example.value for example in entry.examples(kind, 6 if kind == "top" else 3)]
             assert [moment["value"] for moment in moments] == pytest.approx(values, rel=1e-3)
+    assert pages[M]["interpretation"]["rungs"][2]["explanation"] == "It is active at m."
     said = read_json(written / "data" / "site.json")
     files = [path for path in written.rglob("*.json") if "features" in path.parts]
     assert len(files) > len(pages) / said["pages"] / 2

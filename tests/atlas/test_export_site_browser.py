@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import pytest
 from accessibility import violations
 from exported_site import audible
+from interpreted import HOSTILE, explained, tried, write_interpretations
 from planted_world import MORNING, M, World
 
 from otoscope.atlas import Atlas
 from otoscope.atlas.exports import site
 from otoscope.atlas.exports.site import export_site
+from otoscope.atlas.interpretation.reading import Interpretations
 
 pytestmark = pytest.mark.browser
 # Users without Playwright skip these tests; CI must have it.
@@ -45,7 +47,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def address(atlas: Atlas, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "ROWS", 4)
-        folder = export_site(atlas, audible(world), tmp_path_factory.mktemp("site") / "units", features="all")
+        place = tmp_path_factory.mktemp("site")
+        told = write_interpretations(place / "said.jsonl", atlas, {M: explained(HOSTILE, tried(18, 0.85))})
+        said = Interpretations(told, atlas)
+        folder = export_site(atlas, audible(world), place / "units", features="all", interpretations=said)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -122,6 +127,8 @@ def test_search_a_sound_open_its_feature_and_hear_it(open_page: OpenPage) -> Non
     page.locator(f"[data-feature='{M}']").click()
     expect(page).to_have_url(re.compile(f"#/feature/{M}$"))
     expect(page.get_by_role("heading", level=1)).to_contain_text("/m/")
+    expect(page.locator(".rungs")).to_contain_text("<b onclick=alert(1)>Hiss</b> & [31mbreath .")
+    expect(page.locator(".rungs .badge")).to_have_text(["supported", "not supported"])
     painted(page, ".example .mel")
     expect(page.locator(".example .lane").first).to_be_visible()
     page.locator(".example").first.get_by_role("button", name=re.compile("^Play")).click()

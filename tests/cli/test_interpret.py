@@ -56,6 +56,11 @@ def test_with_an_endpoint_the_model_is_asked_and_its_cost_said(ws: Path, tmp_pat
     assert [rung["rung"] for rung in found["rungs"]] == [1, 2, 3]
     assert found["rungs"][2]["score"]["balanced_accuracy"] > 0.5
     assert "sk-very-secret" not in done.out + done.err + again.out + again.err
+    shown = otoscope("features", best(ws), "-w", ws)
+    assert found["rungs"][2]["explanation"] in " ".join(shown.out.split())
+    assert "language model tiny" in shown.out
+    other = otoscope("features", "sae-2", "--top", "4", "-w", ws, "--json").json[-1]["feature"]
+    assert "interpretation" not in otoscope("features", other, "-w", ws).out, "the control: nothing was said of it"
 
 
 def test_endpoint_model_and_key_may_come_from_the_environment(ws: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from accessibility import violations
+from interpreted import HOSTILE, explained, tried, write_interpretations
 
 from otoscope.server.media import wav_bytes
 
@@ -281,9 +282,36 @@ NAMELESS = """() => [...document.querySelectorAll('button, a, input, select, can
 }).map(e => e.outerHTML.slice(0, 120))"""
 
 
+@pytest.fixture
+def interpreted(workspace: Workspace, best: str) -> Iterator[None]:
+    """A model has explained the best feature: one explanation held, its own did not, and a line is damaged."""
+    name, index = best.split(":")
+    path = workspace.folder / "interpretations" / f"{name}.jsonl"
+    told = {int(index): explained(HOSTILE, tried(18, 0.85))}
+    write_interpretations(path, workspace.atlas(name), told, '{"feature":')
+    yield
+    path.unlink()
+
+
+def assert_explained(page: Page) -> None:
+    """What was said is text, with who said it and how it did; where nothing was said, how to ask."""
+    panel = page.locator("section", has=page.get_by_role("heading", name="Interpretation"))
+    expect(panel).to_contain_text("<b onclick=alert(1)>Hiss</b> & [31mbreath .")
+    expect(panel).to_contain_text(
+        "Said by a-model. Picked 18 of 20 held-out moments and 2 of 20 silent ones: 90 % right"
+    )
+    expect(panel.locator(".badge")).to_have_text(["supported", "not supported"])
+    expect(panel).to_contain_text("Do not rely on it: it fits random features about as well.")
+    expect(panel).to_contain_text("Line 3 of interpretations/")
+    page.get_by_role("button", name="Next feature").click()
+    expect(panel).to_contain_text(re.compile(r"None yet: run otoscope interpret \S+:\d+"))
+    page.go_back()
+    expect(panel).to_contain_text("a-model")
+
+
 @pytest.mark.parametrize("name", ["home", "features", "feature", "sound", "moments", "clips", "clip", "edit", "api"])
 def test_every_page_fits_the_window_and_is_open_to_everybody(
-    open_page: OpenPage, best: str, clip: Clip, name: str
+    open_page: OpenPage, interpreted: None, best: str, clip: Clip, name: str
 ) -> None:
     """On a phone in a light theme, and then on a desk in a dark one; the scan finds what is planted at the end."""
     at = {
@@ -304,6 +332,8 @@ def test_every_page_fits_the_window_and_is_open_to_everybody(
         assert page.evaluate(NAMELESS) == []
         assert violations(page) == []
         page.screenshot(path=SCREENSHOTS / f"{name}-{size}-{theme}.png")
+    if name == "feature":
+        assert_explained(page)
     if name == "api":
         page.evaluate(
             "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/web/favicon.svg\">')"
