@@ -15,7 +15,7 @@ export function Rungs({ rungs, note }) {
 /** @param {{ rung: Rung }} props */
 function RungItem({ rung }) {
   const { method, name, explanation, verdict, why, trial, model } = rung;
-  if (!explanation) return html`<li class="quiet"><h3>${TITLES[method]}</h3><p>Nothing: ${why || "no answer"}.</p></li>`;
+  if (!explanation) return html`<li class="quiet"><h3>${TITLES[method]}</h3><p class="said">Nothing: ${why || "no answer"}.</p></li>`;
   return html`<li class=${verdict === "not supported" ? "doubtful" : ""}>
     <h3>${TITLES[method]} <span class=${`badge ${BADGES[verdict]}`}>${verdict}</span></h3>
     <p class="said">${method === "language model" && name ? html`<b>${name}.</b> ${explanation}` : explanation}</p>
