@@ -68,6 +68,10 @@ class Named:
     lexical: Rows
 
 
+_Half = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
+"""`indptr`, entries, values: see `scoring.halve`."""
+
+
 @dataclass(frozen=True)
 class _Entries:
     """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`).
@@ -77,7 +81,7 @@ class _Entries:
 
     block: Block
     order: npt.NDArray[np.uint32]
-    halves: tuple[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]], ...]
+    halves: tuple[tuple[_Half, _Half], ...]
     codes: npt.NDArray[np.int16]
     around: npt.NDArray[np.int16]
 
@@ -188,15 +192,17 @@ class Labeller:
                 block.frames, cursor, codes, around, sides,
             )  # fmt: skip
         order = ranking(block.indptr, block.values) if order is None else order
-        halves = tuple(scoring.halve(block.indptr, order, block.values, each) for each in sides)
+        halves = tuple(
+            (scoring.halve(block.indptr, order, block.values, each, FIT),
+             scoring.halve(block.indptr, order, block.values, each, SCORE))
+            for each in sides
+        )  # fmt: skip
         return _Entries(block, order, halves, codes, around)
 
-    def _half(
-        self, entries: _Entries, row: int, side: int
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
-        """Ranked entries of one half, as the kind in a row of `codes` halves clips: `indptr`, entries, values."""
-        indptr, index, values = entries.halves[self.halved[row]]
-        return indptr[side], index[side], values[side]
+    def _half(self, entries: _Entries, row: int, side: int) -> _Half:
+        """Ranked entries of one half, as the kind in a row of `codes` halves clips."""
+        found: _Half = entries.halves[self.halved[row]][side]
+        return found
 
     def _chosen(self, entries: _Entries) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         block = entries.block

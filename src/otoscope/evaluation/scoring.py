@@ -60,21 +60,21 @@ def gather(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True)
-def halve(indptr, order, values, sides):  # type: ignore[no-untyped-def]
-    """Part ranked entries by half: for either half `indptr [n + 1]`, entries `[m]` and their values."""
-    n = len(indptr) - 1
-    bounds = np.zeros((2, n + 1), dtype=np.int64)
-    entries, sorted_values = np.empty((2, len(order)), dtype=np.uint32), np.empty((2, len(order)), dtype=np.float32)
-    at = np.zeros(2, dtype=np.int64)
+def halve(indptr, order, values, sides, side):  # type: ignore[no-untyped-def]
+    """Return the ranked entries of one half: `indptr [n + 1]`, entries `[m]` and their values."""
+    n, m = len(indptr) - 1, 0
+    for each in sides:
+        m += each == side
+    bounds = np.zeros(n + 1, dtype=np.int64)
+    entries, sorted_values = np.empty(m + 1, dtype=np.uint32), np.empty(m + 1, dtype=np.float32)
+    at = 0
     for i in range(n):
-        for each in range(indptr[i], indptr[i + 1]):
+        for each in range(indptr[i], indptr[i + 1]):  # written in any case and overwritten if of the other half
             e = order[each]
-            side = sides[e]
-            entries[side, at[side]] = e
-            sorted_values[side, at[side]] = values[e]
-            at[side] += 1
-        bounds[:, i + 1] = at
-    return bounds, entries, sorted_values
+            entries[at], sorted_values[at] = e, values[e]
+            at += sides[e] == side
+        bounds[i + 1] = at
+    return bounds, entries[:m], sorted_values[:m]
 
 
 @numba.njit(cache=True, nogil=True)

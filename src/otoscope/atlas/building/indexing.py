@@ -16,12 +16,16 @@ import numpy.typing as npt
 from otoscope.atlas.building.clip_lists import clip_lists
 from otoscope.atlas.building.cofiring import CofiringCounter
 from otoscope.atlas.building.statistics import Columns, Uncut, feature_statistics
+from otoscope.atlas.building.transposing import BLOCK_ENTRIES
 from otoscope.atlas.format import PART_ENTRIES, postings_part
 from otoscope.atlas.labels.acoustic import AcousticTable
 from otoscope.evaluation.by_feature import Block, ranking
 from otoscope.evaluation.labeller import Labeller, Named, Rows
 from otoscope.storage import atomic_path
 from otoscope.storage.arrays import write_arrays
+
+MAX_TOGETHER = 4 * BLOCK_ENTRIES
+"""Blocks of more entries (a single feature, then) are not worked on beside others."""
 
 
 class PostingsWriter:
@@ -96,14 +100,19 @@ def index_block(
 
 
 def in_order(blocks: Iterator[Block], work: Callable[[Block], Indexed]) -> Iterator[Indexed]:
-    """Work on blocks with all cores (the inner loops release the GIL); results come in order, few wait at a time."""
+    """Work on blocks with all cores (the inner loops release the GIL); results come in order, few wait at a time, and
+    a feature with very many entries is worked on alone."""
     n_threads = max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     waiting: deque[Future[Indexed]] = deque()
     with ThreadPoolExecutor(n_threads) as pool:
         for block in blocks:
-            waiting.append(pool.submit(work, block))
-            if len(waiting) > n_threads:
+            alone = len(block.frames) > MAX_TOGETHER
+            while waiting and (alone or len(waiting) > n_threads):
                 yield waiting.popleft().result()
+            if alone:
+                yield work(block)
+            else:
+                waiting.append(pool.submit(work, block))
         while waiting:
             yield waiting.popleft().result()
 
