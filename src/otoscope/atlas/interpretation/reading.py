@@ -232,7 +232,10 @@ def _plain(text: Any, limit: int = MAX_TEXT) -> str:
     """Return a text in one line, without what steers a terminal or turns the direction of writing, and not too long."""
     if not isinstance(text, str):
         raise TypeError("not a text")
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
+    text = text[: 4 * limit]
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
