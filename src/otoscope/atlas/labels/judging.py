@@ -21,7 +21,8 @@ from otoscope.evaluation.traits import PHONE_KINDS, POSITION_KINDS, SPEAKER_KIND
 AS_GOOD = 0.02
 """Of labels that find their class nearly as well (skill), the one of the finest kind is said."""
 MIN_LEAD = 0.05
-"""A label's F1 lies, with its interval, this far of the way from chance to perfect, and above always saying so."""
+"""A label's F1 lies, with its interval, this far of the way from chance to perfect, in a band or not, and above always
+saying so."""
 MIN_EXPLAINED = 0.25
 """A feature is acoustic if what is heard explains this share of its variance, and more than its label does."""
 
@@ -101,8 +102,7 @@ def _ranked(rows: Rows, always: npt.NDArray[np.float64]) -> Rows:
     rows = {**{name: values[kept] for name, values in rows.items()}, "class_rank": np.minimum(class_rank[kept], N_BEST)}
     rank = rank[kept]
     rows["q_value"] = family_q_values(rows["p_value"], rows["feature"])
-    lead = rows["chance"] + MIN_LEAD * (1 - rows["chance"])
-    better = rows["f1_low"] > np.maximum(lead, always[rows["class"]])
+    better = rows["f1_low"] > np.maximum(_lead(rows["chance"]), always[rows["class"]])
     rows["passes"] = (rows["q_value"] <= RATE) & better
     order = _label_first(rows)
     rows = {name: values[order] for name, values in rows.items()}
@@ -110,6 +110,10 @@ def _ranked(rows: Rows, always: npt.NDArray[np.float64]) -> Rows:
     start = np.searchsorted(feature, feature, side="left")
     rows["rank"] = (np.arange(len(feature)) - start).astype(np.int32)
     return rows
+
+
+def _lead(chance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(chance + MIN_LEAD * (1 - chance))
 
 
 def _label_first(rows: Rows) -> Ints:
@@ -145,7 +149,7 @@ def _believed(rows: Rows) -> Rows:
     for each in (0, 1, 2):
         own = group == each
         q[own] = benjamini_hochberg(rows["p_value"][own])
-    passes = (q <= RATE) & (rows["f1_low"] > rows["chance"])
+    passes = (q <= RATE) & (rows["f1_low"] > _lead(rows["chance"]))
     for i in range(1, len(passes)):
         if rows["role"][i] == 0 and rows["step"][i] > 0:
             passes[i] &= passes[i - 1]
