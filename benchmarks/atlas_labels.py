@@ -47,13 +47,13 @@ from otoscope.activations import ActivationStore
 from otoscope.atlas import Atlas, build_atlas
 from otoscope.audio import Corpus, Interval
 from otoscope.dictionaries import Dictionary, Neurons
-from otoscope.evaluation.by_feature import Block
-from otoscope.evaluation.discovery import RATE
-from otoscope.evaluation.label_sets import label_sets
-from otoscope.evaluation.labeller import Labeller, always_on_f1
-from otoscope.evaluation.labelling import FIT, SCORE
-from otoscope.evaluation.targets import Targets, measure
-from otoscope.evaluation.traits import SPEAKER_KINDS, all_kinds
+from otoscope.evaluation.naming.by_feature import Block
+from otoscope.evaluation.naming.discovery import RATE
+from otoscope.evaluation.naming.label_sets import label_sets
+from otoscope.evaluation.naming.labeller import Labeller, always_on_f1
+from otoscope.evaluation.naming.labelling import FIT, SCORE
+from otoscope.evaluation.naming.targets import Targets, measure
+from otoscope.evaluation.naming.traits import SPEAKER_KINDS, all_kinds
 from otoscope.models import SpeechModel
 
 RESULT = Path(__file__).resolve().parent / "results" / "atlas_labels.md"

@@ -40,7 +40,7 @@ from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import FORMAT, VERSION
 from otoscope.atlas.labels.judging import Judged
 from otoscope.atlas.labels.natures import NATURES
-from otoscope.evaluation.by_feature import ranking
+from otoscope.evaluation.naming.by_feature import ranking
 from otoscope.storage.sealed import seal
 
 N_COMMON = 64

@@ -30,8 +30,8 @@ from otoscope.atlas import Atlas, build_atlas
 from otoscope.atlas.labels.reading import Band
 from otoscope.audio import Clip, Corpus
 from otoscope.dictionaries import Neurons
-from otoscope.evaluation.label_sets import KINDS, label_sets
-from otoscope.evaluation.traits import SPEAKER_KINDS
+from otoscope.evaluation.naming.label_sets import KINDS, label_sets
+from otoscope.evaluation.naming.traits import SPEAKER_KINDS
 from otoscope.models import SpeechModel
 
 N_PAIRS = 10

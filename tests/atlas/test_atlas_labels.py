@@ -13,10 +13,10 @@ from otoscope.atlas.labels.judging import judge
 from otoscope.audio import Corpus, Interval
 from otoscope.dictionaries import Neurons
 from otoscope.evaluation import auroc, average_precision, f1_at, f1_max
-from otoscope.evaluation.by_feature import Block
-from otoscope.evaluation.label_sets import LabelSet, label_sets, split_clips
-from otoscope.evaluation.labeller import N_BEST, N_RANKED, Labeller, f1_interval, shift_p_value
-from otoscope.evaluation.traits import all_kinds
+from otoscope.evaluation.naming.by_feature import Block
+from otoscope.evaluation.naming.label_sets import LabelSet, label_sets, split_clips
+from otoscope.evaluation.naming.labeller import N_BEST, N_RANKED, Labeller, f1_interval, shift_p_value
+from otoscope.evaluation.naming.traits import all_kinds
 from otoscope.models import Clock
 
 

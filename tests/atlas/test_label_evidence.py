@@ -11,11 +11,11 @@ from planted_world import PlantedModel, silence
 from otoscope.atlas import Atlas, build_atlas
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.dictionaries import Neurons
-from otoscope.evaluation.by_feature import Block
-from otoscope.evaluation.discovery import family_q_values
-from otoscope.evaluation.label_sets import LabelSet
-from otoscope.evaluation.labelling import SCORE, LabelCollector, LabelKindClasses, labelling_of_sets
-from otoscope.evaluation.targets import Targets, measure
+from otoscope.evaluation.naming.by_feature import Block
+from otoscope.evaluation.naming.discovery import family_q_values
+from otoscope.evaluation.naming.label_sets import LabelSet
+from otoscope.evaluation.naming.labelling import SCORE, LabelCollector, LabelKindClasses, labelling_of_sets
+from otoscope.evaluation.naming.targets import Targets, measure
 
 SITE = "encoder.1.mlp.post"
 PHONES = ("a", "iː", "u", "m", "n", "s", "t", "k", "l", "ɹ")

@@ -13,7 +13,7 @@ from otoscope.atlas.building import cofiring
 from otoscope.atlas.building.cofiring import CofiringCounter
 from otoscope.atlas.building.neighbours import decoder_neighbours, nearest_directions
 from otoscope.dictionaries import RandomBasis
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import ArrayFile, write_arrays
 
 N_FRAMES, N_FEATURES = 3000, 40

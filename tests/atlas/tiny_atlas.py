@@ -17,7 +17,7 @@ from otoscope.atlas.building.statistics import feature_statistics
 from otoscope.atlas.building.transposing import transposed
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import CLASSES, CLIPS, FEATURES, FORMAT, LABELS, VERSION
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import pack_strings, write_arrays
 from otoscope.storage.sealed import seal
 

@@ -12,7 +12,7 @@ from planted_words import MORNING, Spoken
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.errors import InputError
 from otoscope.evaluation import LabelledFrames, context_kinds, feature_scores
-from otoscope.evaluation.label_sets import NO_CLASS
+from otoscope.evaluation.naming.label_sets import NO_CLASS
 
 PHONES = (
     Interval(0.10, 0.20, "m"),

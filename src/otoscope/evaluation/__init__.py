@@ -5,12 +5,12 @@ from __future__ import annotations
 from otoscope.evaluation.absorption import absorption
 from otoscope.evaluation.acoustics import Acoustics, acoustics, frame_acoustics
 from otoscope.evaluation.clustering import pnmi
-from otoscope.evaluation.contexts import context_kinds
 from otoscope.evaluation.coverage import coverage, name_features
 from otoscope.evaluation.feature_scores import FeatureScores, best_pairs, feature_scores, score_measures
 from otoscope.evaluation.frames import LabelledFrames
 from otoscope.evaluation.held_out import BestUnits, best_units, held_out_purity
 from otoscope.evaluation.lexical import Lexicality, lexical_measures, lexicality
+from otoscope.evaluation.naming.contexts import context_kinds
 from otoscope.evaluation.necessity import Effect, Estimate, Necessity, beyond_control, more_than_control, necessity
 from otoscope.evaluation.onset import OnsetProfiles, onset_measures, onset_profiles
 from otoscope.evaluation.partial import PartialSelectivity, partial_measures, partial_selectivity

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from otoscope.dictionaries import Dictionary
 from otoscope.evaluation.frames import FIT, TEST, Bools, Floats, Ints, LabelledFrames, clustered_measure, ratio
-from otoscope.evaluation.label_sets import LabelSet
-from otoscope.evaluation.labeller import N_SHIFTS, Labeller, always_on_f1
 from otoscope.evaluation.measure import Measure
+from otoscope.evaluation.naming.label_sets import LabelSet
+from otoscope.evaluation.naming.labeller import N_SHIFTS, Labeller, always_on_f1
 from otoscope.evaluation.selectivity import benjamini_hochberg
 
 MIN_FOUND = 10

@@ -14,8 +14,8 @@ import numpy as np
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
 from otoscope.evaluation.frames import FIT, TEST, Floats, Ints, LabelledFrames, clustered_measure
-from otoscope.evaluation.labeller import N_SHIFTS, Labeller
 from otoscope.evaluation.measure import Measure
+from otoscope.evaluation.naming.labeller import N_SHIFTS, Labeller
 
 MIN_ACTIVE = 10
 """Features active in fewer labelled frames of a half have no purity."""

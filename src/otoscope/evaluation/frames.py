@@ -17,9 +17,10 @@ from otoscope.alignment.natural_classes import DIMENSIONS
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError, nearest
-from otoscope.evaluation.by_feature import Block, rank_entries
-from otoscope.evaluation.contexts import context_kinds
-from otoscope.evaluation.label_sets import (
+from otoscope.evaluation.measure import Measure, clustered_interval
+from otoscope.evaluation.naming.by_feature import Block, rank_entries
+from otoscope.evaluation.naming.contexts import context_kinds
+from otoscope.evaluation.naming.label_sets import (
     KINDS,
     NO_CLASS,
     SOUND_CLASS,
@@ -30,7 +31,6 @@ from otoscope.evaluation.label_sets import (
     natural_kinds,
     split_clips,
 )
-from otoscope.evaluation.measure import Measure, clustered_interval
 from otoscope.evaluation.selectivity import circular_shift
 from otoscope.models import Clock
 

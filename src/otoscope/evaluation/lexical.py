@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.dictionaries import Dictionary
-from otoscope.evaluation.by_feature import Block
 from otoscope.evaluation.frames import FIT, TEST, Floats, Ints, LabelledFrames
-from otoscope.evaluation.label_sets import LabelSet
-from otoscope.evaluation.labeller import N_SHIFTS, Labeller, always_on_f1
 from otoscope.evaluation.measure import Measure, drawn_sums, percentiles
+from otoscope.evaluation.naming.by_feature import Block
+from otoscope.evaluation.naming.label_sets import LabelSet
+from otoscope.evaluation.naming.labeller import N_SHIFTS, Labeller, always_on_f1
 from otoscope.evaluation.selectivity import benjamini_hochberg
 
 LEXICAL, PHONETIC, OPEN, ALONE, NEITHER = "lexical", "phonetic", "open", "alone", "neither"

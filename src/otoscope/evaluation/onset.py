@@ -10,8 +10,8 @@ import numpy as np
 from otoscope.dictionaries import Dictionary
 from otoscope.evaluation.feature_scores import best_pairs
 from otoscope.evaluation.frames import TEST, Floats, Ints, LabelledFrames
-from otoscope.evaluation.label_sets import LabelSet
 from otoscope.evaluation.measure import Measure, drawn_sums, percentiles
+from otoscope.evaluation.naming.label_sets import LabelSet
 
 REACH = 10
 """Frames before and after an event (20 ms each)."""

@@ -17,8 +17,8 @@ from otoscope.errors import InputError
 from otoscope.evaluation.acoustics import Acoustics
 from otoscope.evaluation.feature_scores import best_pairs
 from otoscope.evaluation.frames import FIT, TEST, Bools, Floats, Ints, LabelledFrames
-from otoscope.evaluation.labeller import shift_p_value
 from otoscope.evaluation.measure import Measure
+from otoscope.evaluation.naming.labeller import shift_p_value
 from otoscope.evaluation.selectivity import auroc, average_precision, benjamini_hochberg
 
 N_KNOTS = 8

@@ -146,7 +146,7 @@ def _inputs(source: str, dictionary: Dictionary, clips: Corpus, name: str, seed:
     """Return all that decides the bytes of an atlas."""
     from otoscope.atlas.building.floors import PILOT_FRAMES, SHARE
     from otoscope.atlas.format import VERSION
-    from otoscope.evaluation.labeller import N_SHIFTS
+    from otoscope.evaluation.naming.labeller import N_SHIFTS
 
     return {
         "source": source,

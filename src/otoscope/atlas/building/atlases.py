@@ -39,10 +39,10 @@ from otoscope.atlas.labels.judging import judge, kind_facts
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
-from otoscope.evaluation.discovery import RATE
-from otoscope.evaluation.label_sets import split_clips
-from otoscope.evaluation.labeller import N_SHIFTS, Labeller
-from otoscope.evaluation.traits import all_kinds
+from otoscope.evaluation.naming.discovery import RATE
+from otoscope.evaluation.naming.label_sets import split_clips
+from otoscope.evaluation.naming.labeller import N_SHIFTS, Labeller
+from otoscope.evaluation.naming.traits import all_kinds
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import link_or_copy

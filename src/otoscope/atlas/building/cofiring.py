@@ -16,7 +16,7 @@ from otoscope.atlas.building.common_sample import (
     insert,
 )
 from otoscope.atlas.building.statistics import Columns
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 
 MAX_SAMPLED = 4096

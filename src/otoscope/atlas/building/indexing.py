@@ -19,8 +19,8 @@ from otoscope.atlas.building.statistics import Columns, Uncut, feature_statistic
 from otoscope.atlas.building.transposing import BLOCK_ENTRIES
 from otoscope.atlas.format import PART_ENTRIES, postings_part
 from otoscope.atlas.labels.acoustic import AcousticTable
-from otoscope.evaluation.by_feature import Block, ranking
-from otoscope.evaluation.labeller import Labeller, Named, Rows
+from otoscope.evaluation.naming.by_feature import Block, ranking
+from otoscope.evaluation.naming.labeller import Labeller, Named, Rows
 from otoscope.storage import atomic_path
 from otoscope.storage.arrays import write_arrays
 

@@ -31,7 +31,7 @@ from otoscope.atlas.format import CLIPS, TOTALS
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
-from otoscope.evaluation.labeller import N_SHIFTS
+from otoscope.evaluation.naming.labeller import N_SHIFTS
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport
 from otoscope.storage.arrays import write_arrays

@@ -28,7 +28,7 @@ from otoscope.atlas.format import CLIPS, FORMAT, TOTALS, VERSION, codes_part, op
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import OtoscopeError
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import link_or_copy
@@ -254,7 +254,7 @@ class _Repair:
     def _clips(self) -> Path:
         """Make the table of clips."""
         from otoscope.atlas.building.tables import write_clips
-        from otoscope.evaluation.label_sets import split_clips
+        from otoscope.evaluation.naming.label_sets import split_clips
 
         materials, stream = self._stream()
         clips = self._each("count frames", materials.corpus, "clips")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.building.totals import Totals, bin_edges
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 
 HISTOGRAM_BINS = 40
 """Equal bins from 0 to the feature's maximum; only active (> 0) frames are counted."""

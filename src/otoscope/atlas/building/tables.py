@@ -15,8 +15,8 @@ from otoscope.atlas.format import ACOUSTICS, BANDS, CLASSES, CLIPS, FEATURES, LA
 from otoscope.atlas.labels.judging import Judged
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
-from otoscope.evaluation.labelling import Labelling
-from otoscope.evaluation.targets import Rows
+from otoscope.evaluation.naming.labelling import Labelling
+from otoscope.evaluation.naming.targets import Rows
 from otoscope.storage.arrays import pack_strings, write_arrays
 
 BAND_FIGURES = ("skill", "f1", "f1_low", "f1_high", "precision", "recall", "chance", "p_value", "q_value")

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 
 BLOCK_ENTRIES = 1 << 17

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from otoscope.audio import Clip, Corpus, Interval
-from otoscope.evaluation.label_sets import PAUSES, SOUND_CLASS
+from otoscope.evaluation.naming.label_sets import PAUSES, SOUND_CLASS
 
 N_PHONES = 5
 """Phones told before and after a moment."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from otoscope.atlas.interpretation.moments import EDGE, MAX_GAP_S, PAUSE, SPEECH
 from otoscope.atlas.interpretation.sampling import Bools, Frames, Ints
 from otoscope.audio import Clip, Interval
-from otoscope.evaluation.label_sets import PAUSES, SOUND_CLASS
+from otoscope.evaluation.naming.label_sets import PAUSES, SOUND_CLASS
 
 MAX_CLIPS = 2000
 """Clips whose phones are counted, drawn at random where there are more."""

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from otoscope.atlas.interpretation.descriptors import NAMES, Descriptor, named
 from otoscope.atlas.interpretation.moments import Moment
 from otoscope.audio import Corpus, Interval
-from otoscope.evaluation.label_sets import LabelKind
-from otoscope.evaluation.traits import all_kinds
+from otoscope.evaluation.naming.label_sets import LabelKind
+from otoscope.evaluation.naming.traits import all_kinds
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

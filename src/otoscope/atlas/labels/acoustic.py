@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation.by_feature import Block
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 
 HEARD = ("energy", "tilt", "voicing", "pitch")

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from otoscope.atlas.format import frames_part
 from otoscope.audio import Corpus
-from otoscope.evaluation.label_sets import LabelKind, Painter, Stretches
-from otoscope.evaluation.labelling import LabelCollector, LabelKindClasses, Labelling, LabelPart
+from otoscope.evaluation.naming.label_sets import LabelKind, Painter, Stretches
+from otoscope.evaluation.naming.labelling import LabelCollector, LabelKindClasses, Labelling, LabelPart
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
 from otoscope.storage.arrays import ArrayFile, write_arrays

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from otoscope.atlas.labels.acoustic import Columns
 from otoscope.atlas.labels.natures import NATURES
-from otoscope.evaluation.discovery import RATE, family_q_values
-from otoscope.evaluation.labeller import N_BEST, N_RANKED, Named, always_on_f1
-from otoscope.evaluation.labelling import SCORE, Labelling
+from otoscope.evaluation.naming.discovery import RATE, family_q_values
+from otoscope.evaluation.naming.labeller import N_BEST, N_RANKED, Named, always_on_f1
+from otoscope.evaluation.naming.labelling import SCORE, Labelling
+from otoscope.evaluation.naming.targets import Rows
+from otoscope.evaluation.naming.traits import PHONE_KINDS, POSITION_KINDS, SPEAKER_KINDS
 from otoscope.evaluation.selectivity import benjamini_hochberg
-from otoscope.evaluation.targets import Rows
-from otoscope.evaluation.traits import PHONE_KINDS, POSITION_KINDS, SPEAKER_KINDS
 
 AS_GOOD = 0.02
 """Of labels that find their class nearly as well (skill), the one of the finest kind is said."""

@@ -8,8 +8,16 @@ from otoscope.alignment.inventory import guess_alphabet, to_base
 from otoscope.alignment.natural_classes import DIMENSIONS, VOWEL
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.errors import InputError
-from otoscope.evaluation.contexts import context_kinds
-from otoscope.evaluation.label_sets import FOREVER_S, KINDS, NO_CLASS, SOUND_CLASS, SPEECH, LabelKind, natural_kinds
+from otoscope.evaluation.naming.contexts import context_kinds
+from otoscope.evaluation.naming.label_sets import (
+    FOREVER_S,
+    KINDS,
+    NO_CLASS,
+    SOUND_CLASS,
+    SPEECH,
+    LabelKind,
+    natural_kinds,
+)
 
 TRAITS = ("gender", "sex", "age", "accent", "dialect")
 """Attributes of clips that say something of their speaker."""

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation.label_sets import SPEECH, LabelSet
+from otoscope.evaluation.naming.label_sets import SPEECH, LabelSet
 
 FIT, SCORE = 0, 1
 """The halves: thresholds and pairs are chosen on the first and everything reported is measured on the second."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation import scoring
-from otoscope.evaluation.bands import Bands, choose_bands
-from otoscope.evaluation.by_feature import Block, ranking
-from otoscope.evaluation.label_sets import SPEECH, LabelSet
-from otoscope.evaluation.labelling import BANDED, FIT, N_SHIFTS, SCORE, Labelling, labelling_of_sets
-from otoscope.evaluation.targets import Rows, Targets, f1_interval, measure, shift_p_value
+from otoscope.evaluation.naming import scoring
+from otoscope.evaluation.naming.bands import Bands, choose_bands
+from otoscope.evaluation.naming.by_feature import Block, ranking
+from otoscope.evaluation.naming.label_sets import SPEECH, LabelSet
+from otoscope.evaluation.naming.labelling import BANDED, FIT, N_SHIFTS, SCORE, Labelling, labelling_of_sets
+from otoscope.evaluation.naming.targets import Rows, Targets, f1_interval, measure, shift_p_value
 
 __all__ = [
     "N_BEST",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from otoscope.evaluation.labelling import NEAR
+from otoscope.evaluation.naming.labelling import NEAR
 
 SCORED = 1 << 14
 FIT, SCORE = 0, 1

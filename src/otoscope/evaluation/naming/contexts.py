@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 
 from otoscope.audio import Clip, Corpus, Interval
-from otoscope.evaluation.label_sets import KINDS, NO_CLASS, LabelKind
+from otoscope.evaluation.naming.label_sets import KINDS, NO_CLASS, LabelKind
 
 MAX_GAP_S = 0.01
 """Phones that lie further apart than this do not meet."""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation import scoring
-from otoscope.evaluation.bands import MAX_BANDS, MAX_MEMBERS
-from otoscope.evaluation.by_feature import Block
-from otoscope.evaluation.label_sets import SPEECH
-from otoscope.evaluation.labelling import SCORE, Labelling
+from otoscope.evaluation.naming import scoring
+from otoscope.evaluation.naming.bands import MAX_BANDS, MAX_MEMBERS
+from otoscope.evaluation.naming.by_feature import Block
+from otoscope.evaluation.naming.label_sets import SPEECH
+from otoscope.evaluation.naming.labelling import SCORE, Labelling
 
 MAX_ASIDE = MAX_BANDS - 1
 MIN_FOUND_SHARE = 0.2
