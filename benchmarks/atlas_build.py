@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,16 +43,33 @@ PROBED = 4
 """Features whose scans are timed; all others take as long."""
 OTHERS_CLIPS = 6
 """Clips that others go through."""
+
+
+def _widths(d: int, layers: int, heads: int) -> dict[str, int]:
+    """Sizes of an encoder, and of a decoder of one layer."""
+    ends = ("encoder", "decoder")
+    return {
+        "d_model": d,
+        "encoder_layers": layers,
+        "decoder_layers": 1,
+        **{f"{end}_attention_heads": heads for end in ends},
+        **{f"{end}_ffn_dim": 4 * d for end in ends},
+    }
+
+
+LARGER = {
+    "base": (_widths(512, 6, 8), "encoder.3.resid_post"),
+    "small": (_widths(768, 12, 12), "encoder.6.resid_post"),
+}
+"""Widths and depths of larger encoders, and the site in their middle; TopK of eight features for each unit."""
+LARGER_CLIPS = 40
 STEPS: dict[str, tuple[str, str]] = {
-    "pilot: encoder and dictionary over the clips that decide the floors": (
-        "otoscope.atlas.building.encoding",
-        "_find_floors",
-    ),
     "encoder": ("otoscope.models.loaded.LoadedModel", "forward"),
     "log-mel": ("otoscope.models.loaded.LoadedModel", "windows"),
     "dictionaries": ("otoscope.atlas.building.encoding", "encoded"),
     "acoustic measures": ("otoscope.atlas.building.encoding", "frame_measures"),
-    "floors and counts": ("otoscope.atlas.building.encoding", "frame_code"),
+    "finding floors": ("otoscope.atlas.building.floors.FloorFinder", "add"),
+    "counts, and what is above floors": ("otoscope.atlas.building.encoding", "frame_code"),
     "writing codes": ("otoscope.atlas.building.code_pass.CodeWriter", "_flush"),
     "indexing (transpose, statistics, labels, tables)": ("otoscope.atlas.building.atlases", "finish"),
 }
@@ -82,11 +100,11 @@ def joined_corpus(n_clips: int) -> Any:
     return Corpus("joined", clips)
 
 
-def topk_dictionary(d: int) -> Any:
-    """A TopK dictionary with random directions."""
+def topk_dictionary(d: int, site: str = SITE) -> Any:
+    """A TopK dictionary with random directions, eight for each unit."""
     from otoscope.dictionaries import RandomBasis
 
-    return RandomBasis(SITE, d, N_FEATURES, seed=0, k=K, name="topk")
+    return RandomBasis(site, d, 8 * d, seed=0, k=K, name="topk")
 
 
 def timed(spent: dict[str, float]) -> None:
@@ -126,7 +144,8 @@ def ours(checkpoint: Path, n_clips: int, folder: Path, *, neurons: bool = False)
     from otoscope.dictionaries import Neurons
 
     model, corpus = oto.load_model(checkpoint), oto.corpus(folder / "corpus")[:n_clips]
-    dictionaries: list[Any] = [topk_dictionary(384)]
+    site = LARGER[checkpoint.name][1] if checkpoint.name in LARGER else SITE
+    dictionaries: list[Any] = [topk_dictionary(model.width(site), site)]
     if neurons:
         dictionaries.append(Neurons(NEURON_SITE, model.width(NEURON_SITE), name="neurons"))
     number = range(len(dictionaries))
@@ -286,13 +305,34 @@ def table(found: dict[str, dict[str, float]], n_clips: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def table_of_sizes(found: dict[str, dict[str, float]], n_clips: dict[str, int]) -> str:
+    """Return the Markdown table of the encoder's share in models of several sizes."""
+    lines = [
+        "",
+        "| TopK, eight features for each unit, in the middle of | clips | CPU s per clip | encoder and log-mel "
+        "| and the dictionary |",
+        "|---|---|---|---|---|",
+    ]
+    for name, spent in found.items():
+        model = spent["encoder"] + spent["log-mel"]
+        shares = f"{model / spent['all']:.1%} | {(model + spent['dictionaries']) / spent['all']:.1%}"
+        lines.append(f"| whisper-{name} | {n_clips[name]} | {spent['all'] / n_clips[name]:.3f} | {shares} |")
+    return "\n".join(lines) + "\n"
+
+
 def measured_times(n_clips: int) -> str:
     """Time all ways, each in a process of its own, and return their tables."""
+    n_larger = min(n_clips, LARGER_CLIPS)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "tiny"
         save_checkpoint(checkpoint)
         found = {name: in_process(name, checkpoint, n_clips if name in OURS else OTHERS_CLIPS) for name in WORKERS}
-    return table(found, n_clips)
+        sizes = {"tiny": found["ours"]}
+        for name, (widths, _) in LARGER.items():
+            save_checkpoint(Path(folder) / name, **widths)
+            sizes[name] = in_process("ours", Path(folder) / name, n_larger)
+            shutil.rmtree(Path(folder) / name)
+    return table(found, n_clips) + table_of_sizes(sizes, dict.fromkeys(sizes, n_larger) | {"tiny": n_clips})
 
 
 def measured_memory(sizes: Sequence[int]) -> str:

@@ -35,12 +35,12 @@ _OPENAI_NAMES = {
 }
 
 
-def save_checkpoint(folder: Path) -> None:
-    """Write the model as Hugging Face does, with weights large enough to do something."""
+def save_checkpoint(folder: Path, **sizes: int) -> None:
+    """Write the model as Hugging Face does, with weights large enough to do something; `sizes` of another Whisper."""
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
     torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(WhisperConfig()).eval()
+    model = WhisperForConditionalGeneration(WhisperConfig(**sizes)).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and "embed_positions" not in name:
