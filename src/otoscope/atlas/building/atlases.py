@@ -50,6 +50,8 @@ from otoscope.storage.locks import only_one
 from otoscope.storage.memory import give_back
 from otoscope.storage.sealed import seal
 
+_GIVE_BACK_EVERY = 16  # blocks: memory that was given back must be cleared by the system before it is used again
+
 
 def build_atlas(
     source: ActivationStore | SpeechModel,
@@ -267,15 +269,17 @@ def _index(
     heard = AcousticTable(numbered, labelling.cluster, bounds)
     statistics, named, acoustic = [], [], []
     with track("index and label", dictionary.n_features, progress, unit="features") as advance:
-        for found in in_order(
+        found_of = in_order(
             turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, labeller, heard, uncut, partners)
-        ):
+        )
+        for number, found in enumerate(found_of, start=1):
             postings.append(found.block)
             statistics.append(found.statistics)
             named.append(found.named)
             acoustic.append(found.acoustic)
             advance(len(found.block))
-            give_back()
+            if number % _GIVE_BACK_EVERY == 0:
+                give_back()
     posting_parts = postings.close()
     turned.close()
     shutil.rmtree(writer.folder / "labels", ignore_errors=True)
