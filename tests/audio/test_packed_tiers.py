@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import pickle
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +66,28 @@ def test_tiers_of_a_saved_corpus_may_lie_in_any_order(tmp_path: Path) -> None:
             assert len(tier) == len(some[clip.clip_id].tier(name))
 
 
+def test_a_saved_clip_is_equal_to_its_copies_and_does_not_take_its_corpus_along(tmp_path: Path) -> None:
+    saved = oto.corpus("mini").save(tmp_path / "saved")
+    clip = saved[3]
+    sent = pickle.loads(pickle.dumps(clip))  # noqa: S301 its own bytes
+    for other in (sent, copy.deepcopy(clip), dataclasses.replace(clip, sha256=None)):
+        assert other == clip
+        assert other.tiers == clip.tiers == oto.corpus("mini")[3].tiers
+        assert other.attributes == dict(clip.attributes) == oto.corpus("mini")[3].attributes
+    assert dataclasses.replace(clip, attributes={**clip.attributes, "room": "hall"}) != clip
+    assert len(pickle.dumps(clip)) < 4_000 < len(pickle.dumps(saved))
+
+
+def test_labels_of_clips_that_are_not_in_the_corpus_are_left_out(tmp_path: Path) -> None:
+    some = oto.corpus("mini")[:3]
+    some.save(tmp_path / "saved")
+    clips = pq.read_table(tmp_path / "saved" / "corpus.parquet")
+    pq.write_table(clips.take([2, 0]), tmp_path / "saved" / "corpus.parquet")
+    left = Corpus.load(tmp_path / "saved")
+    assert [clip.clip_id for clip in left] == [some[2].clip_id, some[0].clip_id]
+    assert [clip.tiers for clip in left] == [some[2].tiers, some[0].tiers]
+
+
 def test_a_tier_without_times_is_damage(tmp_path: Path) -> None:
     saved = oto.corpus("mini")[:2].save(tmp_path / "saved")
     table = pq.read_table(tmp_path / "saved" / "tiers.parquet")
@@ -77,6 +101,7 @@ def test_a_tier_without_times_is_damage(tmp_path: Path) -> None:
 
 def held_bytes(make: Callable[[int], object]) -> float:
     """Bytes that each interval takes, of 200 clips with 20 words and 20 phones."""
+    held = [make(20) for _ in range(200)]  # fills what the interpreter keeps for later, which is not counted
     tracemalloc.start()
     held = [make(20) for _ in range(200)]
     size = tracemalloc.get_traced_memory()[0]
@@ -87,3 +112,24 @@ def held_bytes(make: Callable[[int], object]) -> float:
 def test_an_interval_takes_tens_of_bytes() -> None:
     assert held_bytes(lambda n: Clip("one", "one.wav", tiers=spoken(n))) < 48
     assert held_bytes(spoken) > 100, "the control: the same as objects"
+
+
+def test_a_clip_of_a_saved_corpus_takes_a_kilobyte(tmp_path: Path) -> None:
+    some = oto.corpus("mini")[:100]
+    many = [dataclasses.replace(clip, clip_id=f"{i}-{clip.clip_id}") for i in range(15) for clip in some]
+    saved = Corpus("many", many).save(tmp_path / "saved")
+
+    def own(clip: Clip) -> Clip:
+        said = {"attributes": dict(clip.attributes), "tiers": dict(clip.tiers)}
+        return dataclasses.replace(clip, source=Path(clip.uri), **said)
+
+    def held(make: Callable[[], object]) -> float:
+        tracemalloc.start()
+        kept = make()
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert kept
+        return size / len(many)
+
+    assert held(lambda: Corpus.load(tmp_path / "saved")) < 1_400
+    assert held(lambda: [own(clip) for clip in saved]) > 1_700, "the control: what is said of each clip is its own"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -31,8 +30,15 @@ class StoredRecording(Protocol):
         ...
 
 
-@dataclass(frozen=True, repr=False)
-class Clip:
+class _Measured:
+    """Room for the length that was read from the header of a source."""
+
+    __slots__ = ("_length_s",)
+    _length_s: float
+
+
+@dataclass(frozen=True, repr=False, slots=True, weakref_slot=True)
+class Clip(_Measured):
     """A span `[start_s, end_s)` of a source, with optional text, attributes and tiers; it reads
     nothing until asked.
 
@@ -159,11 +165,16 @@ class Clip:
     @property
     def duration_s(self) -> float:
         """Length in seconds, from the span or else from the header of the source."""
-        return self._length_s if self.end_s is None else self.end_s - self.start_s
+        if self.end_s is not None:
+            return self.end_s - self.start_s
+        try:
+            return self._length_s
+        except AttributeError:  # not asked for before
+            object.__setattr__(self, "_length_s", self._measured())
+            return self._length_s
 
-    @functools.cached_property
-    def _length_s(self) -> float:
-        """What is left of the source from the start; a span given needs no such memory for each clip."""
+    def _measured(self) -> float:
+        """What is left of the source from the start, in seconds."""
         recording = self.recording
         if isinstance(recording, np.ndarray):
             return len(recording) / SAMPLE_RATE_HZ - self.start_s

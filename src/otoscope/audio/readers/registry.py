@@ -16,6 +16,7 @@ from otoscope.audio.problems import OnError, Problem, Problems, check_on_error
 from otoscope.audio.readers.beside import attach_labels
 from otoscope.audio.readers.reader import Reader
 from otoscope.audio.readers.tree import Tree, is_sound
+from otoscope.audio.tiers import without_empty
 from otoscope.errors import InputError, nearest
 
 _WRAPPERS = 2  # folders that hold one folder and no recordings, as archives are unpacked
@@ -94,6 +95,5 @@ def open_clips(path: Path, *, kind: str | None, split: str | None, labels: Path 
 
 def _with_tuple_tiers(clip: Clip) -> Clip:
     """Leave out empty tiers, which say nothing."""
-    if all(clip.tiers.values()):
-        return clip
-    return dataclasses.replace(clip, tiers={name: tier for name, tier in clip.tiers.items() if tier})
+    tiers = without_empty(clip.tiers)
+    return clip if tiers is clip.tiers else dataclasses.replace(clip, tiers=tiers)

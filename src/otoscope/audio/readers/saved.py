@@ -6,8 +6,6 @@ import functools
 import itertools
 import os
 import shutil
-import sys
-from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from otoscope.audio.attributes import SharedAttributes
 from otoscope.audio.clip import Clip
 from otoscope.audio.decoding import SAMPLE_RATE_HZ
 from otoscope.audio.problems import Problems
 from otoscope.audio.readers.reader import Reader, chosen_splits
 from otoscope.audio.readers.tree import Tree
-from otoscope.audio.tiers import NO_TIERS, PackedTiers, Tiers
+from otoscope.audio.tiers import NO_TIERS, TierTable, run_starts
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.storage import atomic_folder, read_json, write_json
+from otoscope.storage.memory import give_back
 
 if TYPE_CHECKING:
     from otoscope.audio.corpus import Corpus
@@ -54,16 +54,63 @@ def load_corpus(folder: Path) -> tuple[str, list[Clip], str]:
         OtoscopeError: missing, damaged, or of another format.
     """
     meta = read_json(folder / "meta.json", format=FORMAT, version=VERSION)
-    clips_schema, tiers_schema = _schemas()
-    known = _tiers(folder / "tiers.parquet", tiers_schema) if (folder / "tiers.parquet").exists() else {}
-    clips = []
-    for rows in _batches(folder / "corpus.parquet", clips_schema, _ROWS):
-        for row in rows.to_pylist():
-            row["attributes"] = {_shared(name): _shared(value) for name, value in row["attributes"] or ()}
-            row["speaker"], row["language"] = _shared(row["speaker"]), _shared(row["language"])
-            row["start_s"] = row["start_s"] or 0.0
-            clips.append(Clip(**row, tiers=known.pop(row["clip_id"], NO_TIERS), source=folder / row["uri"]))
+    clips = _clips(folder)
+    _release()  # what reading took, which is more than the clips themselves
     return str(meta["name"]), clips, str(meta.get("licence", ""))
+
+
+def _release() -> None:
+    """Return the memory that Arrow and the C library keep to the system; done while no column is held any more."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    give_back()
+
+
+def _clips(folder: Path) -> list[Clip]:
+    """Read the tables by column: of rows as objects, holes would be left all over what stays in memory."""
+    clips_schema, tiers_schema = _schemas()
+    columns: dict[str, list[Any]] = {name: [] for name in clips_schema.names}
+    texts: dict[str, str] = {}
+    attributes = SharedAttributes()
+    for rows in _batches(folder / "corpus.parquet", clips_schema, _ROWS):
+        for name, column in zip(clips_schema.names, rows.columns, strict=True):
+            if name == "attributes":
+                columns[name] += map(attributes.of, _pairs(column.combine_chunks(), texts))
+            elif name in ("start_s", "end_s"):
+                columns[name] += column.to_pylist()
+            else:
+                columns[name] += _texts(column.combine_chunks(), texts)
+    table = None
+    if (folder / "tiers.parquet").exists():
+        position: dict[str, int] = {}
+        for row, clip_id in enumerate(columns["clip_id"]):
+            position.setdefault(clip_id, row)
+        table = _tiers(folder / "tiers.parquet", tiers_schema, position, len(columns["clip_id"]))
+    places: dict[str, Path] = {}
+    clips = []
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        said = dict(zip(columns, values, strict=True))
+        said["start_s"] = said["start_s"] or 0.0
+        place = places.get(said["uri"])
+        if place is None:
+            place = places[said["uri"]] = folder / said["uri"]
+        clips.append(Clip(**said, tiers=NO_TIERS if table is None else table.of_clip(row), source=place))
+    return clips
+
+
+def _texts(column: Any, known: dict[str, str]) -> list[str | None]:
+    """Return a column of texts, of each of which there is one copy, held in `known`."""
+    coded = column.dictionary_encode("encode")  # so that a missing text has a place, too
+    here = [None if text is None else known.setdefault(text, text) for text in coded.dictionary.to_pylist()]
+    return [here[place] for place in _array(coded.indices).tolist()]
+
+
+def _pairs(column: Any, known: dict[str, str]) -> Iterator[Any]:
+    """Return the names and values of each row of a column of maps."""
+    ends = _array(column.offsets).tolist()
+    pairs = list(zip(_texts(column.keys, known), _texts(column.items, known), strict=True))
+    return (pairs[first:stop] for first, stop in itertools.pairwise(ends))
 
 
 def saved_facts(folder: Path) -> dict[str, str]:
@@ -72,53 +119,53 @@ def saved_facts(folder: Path) -> dict[str, str]:
     return {name: str(meta[name]) for name in ("name", "licence") if name in meta}
 
 
-def _tiers(path: Path, schema: Any) -> dict[str, Tiers]:
-    """Return the tiers of every clip, packed; rows of a clip or a tier need not follow one another."""
-    numbers: dict[str, dict[str, int]] = {"clip_id": {}, "tier": {}, "label": {}}
-    columns: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in schema.names}
+def _tiers(path: Path, schema: Any, position: dict[str, int], n_clips: int) -> TierTable | None:
+    """Return the tiers of the clips at their `position`; rows of a clip or a tier need not follow one another."""
+    known: dict[str, dict[str, int]] = {"tier": {}, "label": {}}
+    parts: dict[str, list[npt.NDArray[Any]]] = {"clip": [], "tier": [], "times": [], "label": []}
     for rows in _batches(path, schema, _INTERVALS):
         for name, column in zip(schema.names, rows.columns, strict=True):
             if column.null_count:
                 raise OtoscopeError(f"{path} is damaged: {name} is missing in {column.null_count:,} rows.")
-            if name in numbers:
-                coded, known = column.combine_chunks().dictionary_encode(), numbers[name]
-                here = [known.setdefault(text, len(known)) for text in coded.dictionary.to_pylist()]
-                columns[name].append(np.array(here, dtype=np.int32)[coded.indices.to_numpy()])
-            else:
-                columns[name].append(column.to_numpy())
-    if not columns["clip_id"]:
-        return {}
-    clip = np.concatenate(columns.pop("clip_id"))
-    order = np.argsort(clip, kind="stable")
-    bounds = np.searchsorted(clip[order], np.arange(len(numbers["clip_id"]) + 1)).tolist()
-    tier, start_s, end_s, label = (np.concatenate(columns.pop(name))[order] for name in schema.names[1:])
-    names, labels = ([sys.intern(text) for text in numbers[name]] for name in ("tier", "label"))
-    return {
-        clip_id: _packed(names, tier[first:stop], start_s[first:stop], end_s[first:stop], labels, label[first:stop])
-        for clip_id, (first, stop) in zip(numbers["clip_id"], itertools.pairwise(bounds), strict=True)
-    }
+        coded = {name: rows[name].combine_chunks().dictionary_encode() for name in ("clip_id", *known)}
+        places = [position.get(clip_id, -1) for clip_id in coded["clip_id"].dictionary.to_pylist()]
+        parts["clip"].append(_numbers(coded["clip_id"], places))
+        for name, held in known.items():
+            numbers = [held.setdefault(text, len(held)) for text in coded[name].dictionary.to_pylist()]
+            parts[name].append(_numbers(coded[name], numbers))
+        span = [_array(rows[name].combine_chunks()) for name in ("start_s", "end_s")]
+        parts["times"].append(np.stack(span, axis=1))
+    if not parts["clip"]:
+        return None
+    given = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+    order = _order(given["clip"], given["tier"], len(known["tier"]))
+    if order is not None:
+        given = {name: column[order] for name, column in given.items()}
+    return TierTable(list(known["tier"]), list(known["label"]), n_clips=n_clips, **given)
 
 
-def _packed(
-    names: list[str],
-    tier: npt.NDArray[np.int32],
-    start_s: npt.NDArray[np.float64],
-    end_s: npt.NDArray[np.float64],
-    labels: list[str],
-    label: npt.NDArray[np.int32],
-) -> Tiers:
-    """Return the tiers of one clip, in the order in which they are met."""
-    own = tier.tolist()
-    met = list(dict.fromkeys(own))
-    ends = list(itertools.accumulate(map(own.count, met)))
-    if own != [each for each in met for _ in range(own.count(each))]:  # not one after another
-        order = np.argsort([met.index(each) for each in own], kind="stable")
-        start_s, end_s, label = start_s[order], end_s[order], label[order]
-    return PackedTiers(
-        tuple(zip((names[each] for each in met), [0, *ends], ends, strict=False)),
-        array("d", np.stack([start_s, end_s], axis=1).tobytes()),
-        tuple(labels[each] for each in label.tolist()),
-    )
+def _numbers(coded: Any, numbers: list[int]) -> npt.NDArray[np.int32]:
+    """Return the number of each row of an encoded column, given those of what its dictionary lists."""
+    own: npt.NDArray[np.int32] = np.array(numbers, dtype=np.int32)[_array(coded.indices)]
+    return own
+
+
+def _array(column: Any) -> npt.NDArray[Any]:
+    """Return a column of numbers without gaps as an array; Arrow's `to_numpy` would import pandas, which takes longer
+    than reading a thousand clips."""
+    return np.from_dlpack(column)
+
+
+def _order(clip: npt.NDArray[np.int32], tier: npt.NDArray[np.int32], n_tiers: int) -> npt.NDArray[np.intp] | None:
+    """Return the order that brings the intervals of a clip and of its tiers together, tiers as they are first met, and
+    leaves out those of no clip; None where that is so already, as in what `save_corpus` wrote."""
+    starts = run_starts(clip, tier)
+    runs = clip[starts].astype(np.int64) * n_tiers + tier[starts]
+    if (clip >= 0).all() and (clip[1:] >= clip[:-1]).all() and len(np.unique(runs)) == len(runs):
+        return None
+    _, first, which = np.unique(clip.astype(np.int64) * n_tiers + tier, return_index=True, return_inverse=True)
+    order = np.lexsort((first[which], clip))
+    return order[clip[order] >= 0]
 
 
 def _batches(path: Path, schema: Any, size: int) -> Iterator[Any]:
@@ -133,16 +180,10 @@ def _batches(path: Path, schema: Any, size: int) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(size, columns=schema.names, use_threads=False):
-                yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+                table = pa.Table.from_batches([batch]).select(schema.names)
+                yield table if table.schema.equals(schema) else table.cast(schema)
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise OtoscopeError(f"{path} is damaged or not part of a saved corpus ({error}).") from error
-    finally:
-        pa.default_memory_pool().release_unused()
-
-
-def _shared(text: str | None) -> str | None:
-    """The one copy of a text that many clips have."""
-    return None if text is None else sys.intern(text)
 
 
 def save_corpus(corpus: Corpus, folder: Path) -> None:
