@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "otoscope-corpus", 1
 TABLES = ("meta.json", "corpus.parquet", "tiers.parquet")
-_ROWS, _INTERVALS = 1024, 1 << 16
+_ROWS, _INTERVALS = 1024, 1 << 14
 """Rows of the two tables that are read at a time."""
 
 
@@ -182,6 +182,8 @@ def _batches(path: Path, schema: Any, size: int) -> Iterator[Any]:
             for batch in file.iter_batches(size, columns=schema.names, use_threads=False):
                 table = pa.Table.from_batches([batch]).select(schema.names)
                 yield table if table.schema.equals(schema) else table.cast(schema)
+                del batch, table
+                pa.default_memory_pool().release_unused()  # Arrow would take new room for each
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise OtoscopeError(f"{path} is damaged or not part of a saved corpus ({error}).") from error
 
