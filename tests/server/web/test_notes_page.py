@@ -89,6 +89,21 @@ def test_two_people_who_edit_the_same_label_at_once_lose_nothing(
     assert history == ["a sound", "Ann's sound", "Bob's sound", "Ann's sound"]
 
 
+HASTE = """new MutationObserver(() => {
+    const field = document.querySelector("input[name=author]");
+    if (field === null || field.value === "Ann") return;
+    field.value = "Ann";
+    field.form.requestSubmit();
+}).observe(document, { childList: true, subtree: true });"""
+
+
+def test_a_name_given_at_the_moment_that_its_field_appears_is_heard(open_page: OpenPage, sounds: list[int]) -> None:
+    page = open_page("/clips")
+    page.add_init_script(HASTE)
+    page.goto(re.sub(r"/clips$", f"/feature/sae-2:{sounds[0]}", page.url))
+    expect(page.locator(".who")).to_contain_text("as Ann")
+
+
 def test_a_feature_is_labelled_starred_and_tagged_by_keyboard_and_found_again(
     open_page: OpenPage, sounds: list[int]
 ) -> None:

@@ -1,5 +1,5 @@
 // What a visitor prefers on this machine: colour map, speed, starred features. Not part of any address.
-import { useEffect, useState } from "./dom.js";
+import { useLayoutEffect, useState } from "./dom.js";
 
 const changed = new EventTarget();
 
@@ -35,6 +35,7 @@ export function onPreference(name, listener) {
  */
 export function usePreference(name, otherwise) {
   const [value, setValue] = useState(() => preference(name, otherwise));
-  useEffect(() => onPreference(name, () => setValue(preference(name, otherwise))), [name]);
+  // before anything can be clicked: an effect after painting would miss what is chosen at once
+  useLayoutEffect(() => onPreference(name, () => setValue(preference(name, otherwise))), [name]);
   return [value, (next) => setPreference(name, next)];
 }
