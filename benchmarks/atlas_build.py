@@ -10,7 +10,7 @@ and go through the store, once for all features or, with dense codes on disk, on
 them, as all they do takes as long for each clip. Times are CPU seconds of one process on one thread.
 
 Memory is the most that a process of its own has held while it indexes two dictionaries on the bundled model's first
-layer over 100 short clips, and over N (`--long`, 10,000 unless said otherwise: 5 to 8 minutes); another process only
+layer over 100 short clips, and over N (`--long`, 10,000 unless said otherwise: 7 minutes); another process only
 opens the corpus. What the process made (anonymous memory) is told from pages of files that are mapped, which the system
 takes back when it needs room. Blocks of features are indexed by as many threads as there are cores.
 """

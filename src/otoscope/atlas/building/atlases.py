@@ -66,9 +66,10 @@ def build_atlas(
 ) -> Atlas:
     """Index what every feature of `dictionary` does on `corpus`, and name what it detects.
 
-    Frames come from an activation store or straight from a model. Memory grows with the number of features, not of
-    frames; an interrupted build continues when called again. An older atlas of the same dictionary and source at `to`
-    lends its codes: only new clips are encoded. The same inputs give the same bytes, however they came about.
+    Frames come from an activation store or straight from a model. Memory grows with the number of features, and with
+    the active frames of the busiest one (some 80 bytes each), not with all frames; an interrupted build continues when
+    called again. An older atlas of the same dictionary and source at `to` lends its codes: only new clips are encoded.
+    The same inputs give the same bytes, however they came about.
 
     Args:
         source: harvested activations of the dictionary's site that hold the corpus's clips, or the model itself.
