@@ -28,11 +28,11 @@ def pair(unit: int) -> tuple[str, str]:
     return PHONES[unit], PHONES[(unit + 3) % len(PHONES)]
 
 
-def spoken(seed: int) -> tuple[list[Clip], dict[str, np.ndarray]]:
+def spoken(seed: int, n_clips: int = 40) -> tuple[list[Clip], dict[str, np.ndarray]]:
     """Units: sums of two phones (equally strong, then the second at 0.4), single phones, and drifting noise."""
     rng = np.random.default_rng(seed)
     clips, frames = [], {}
-    for i in range(40):
+    for i in range(n_clips):
         n = 240
         phones, at = [], 10
         own = np.full(n, -1)

@@ -35,13 +35,14 @@ from otoscope.atlas.exports.parquet import write_tables
 from otoscope.atlas.format import FORMAT, TOTALS, VERSION
 from otoscope.atlas.labels.acoustic import AcousticTable
 from otoscope.atlas.labels.collecting import collect_labels
+from otoscope.atlas.labels.evidence import Evidence
 from otoscope.atlas.labels.judging import judge, kind_facts
 from otoscope.audio import Corpus
 from otoscope.dictionaries import Dictionary
 from otoscope.errors import InputError
 from otoscope.evaluation.naming.discovery import RATE
 from otoscope.evaluation.naming.label_sets import split_clips
-from otoscope.evaluation.naming.labeller import N_SHIFTS, Labeller
+from otoscope.evaluation.naming.labeller import N_SHIFTS
 from otoscope.evaluation.naming.traits import all_kinds
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
@@ -258,20 +259,22 @@ def _index(
         writer.folder / "labels", seed=seed, n_shifts=n_shifts,
     )  # fmt: skip
     give_back()
-    labeller = Labeller(labelling)
     totals = each.totals()
     uncut = None if totals is None or each.floors is None else Uncut(each.floors, totals)
     if uncut is not None:
         uncut.totals.save(folder / TOTALS, uncut.floors)
     numbered = [(part["first_frame"], writer.part(number)) for number, part in enumerate(parts)]
     turned = transposed(numbered, writer.folder / "transposed", dictionary.n_features)
+    evidence = Evidence(
+        labelling, [clip.clip_id for clip in corpus], bounds, turned.counts, writer.folder / "labels", seed=seed
+    )
     partners = CofiringCounter(numbered, turned.counts, n_frames, correlate=dictionary.kind in WITHOUT_DIRECTIONS)
     postings = PostingsWriter(folder, bounds)
     heard = AcousticTable(numbered, labelling.cluster, bounds)
     statistics, named, acoustic = [], [], []
     with track("index and label", dictionary.n_features, progress, unit="features") as advance:
         found_of = in_order(
-            turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, labeller, heard, uncut, partners)
+            turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, evidence, heard, uncut, partners)
         )
         for number, found in enumerate(found_of, start=1):
             postings.append(found.block)

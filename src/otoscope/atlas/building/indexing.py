@@ -19,8 +19,9 @@ from otoscope.atlas.building.statistics import Columns, Uncut, feature_statistic
 from otoscope.atlas.building.transposing import BLOCK_ENTRIES
 from otoscope.atlas.format import PART_ENTRIES, postings_part
 from otoscope.atlas.labels.acoustic import AcousticTable
+from otoscope.atlas.labels.evidence import Evidence
 from otoscope.evaluation.naming.by_feature import Block, ranking
-from otoscope.evaluation.naming.labeller import Labeller, Named, Rows
+from otoscope.evaluation.naming.labeller import Named, Rows
 from otoscope.storage import atomic_path
 from otoscope.storage.arrays import write_arrays
 
@@ -86,7 +87,7 @@ def index_block(
     block: Block,
     clip_starts: npt.NDArray[np.int64],
     n_frames: int,
-    labeller: Labeller,
+    evidence: Evidence,
     heard: AcousticTable,
     uncut: Uncut | None = None,
     partners: CofiringCounter | None = None,
@@ -96,7 +97,7 @@ def index_block(
     statistics = feature_statistics(block, block.values[order], clip_starts, n_frames, uncut)
     if partners is not None:
         statistics |= partners.of(block)
-    return Indexed(block, statistics, labeller.label(block, order), heard.of(block))
+    return Indexed(block, statistics, evidence.label(block, order), heard.of(block))
 
 
 def in_order(blocks: Iterator[Block], work: Callable[[Block], Indexed]) -> Iterator[Indexed]:

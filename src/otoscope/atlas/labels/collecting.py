@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.format import frames_part
+from otoscope.atlas.format import PART_FRAMES, frames_part
 from otoscope.audio import Corpus
 from otoscope.evaluation.naming.label_sets import LabelKind, Painter, Stretches
 from otoscope.evaluation.naming.labelling import LabelCollector, LabelKindClasses, Labelling, LabelPart
@@ -18,6 +19,33 @@ from otoscope.models import Clock
 from otoscope.storage.arrays import ArrayFile, write_arrays
 
 _SCRATCH = ("clip", "place", "track", "ring", "ring_start", "ring_length", "moves")
+
+
+class _PartsOnDisk:
+    """Parts of labels in two files each: classes, which an atlas may keep, and what only scoring needs."""
+
+    def __init__(self, scratch: Path) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch = scratch
+        self._files: list[tuple[ArrayFile, ArrayFile, int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def add(self, part: LabelPart, classes: Path) -> None:
+        """Write the next part, its classes to a file of their own."""
+        rest = self._scratch / f"{len(self):05d}"
+        write_arrays(classes, {"classes": part.classes})
+        write_arrays(rest, {name: getattr(part, name) for name in _SCRATCH})
+        self._files.append((ArrayFile(classes), ArrayFile(rest), part.first, part.first_clip))
+
+    def read(self, number: int) -> LabelPart:
+        """Map a part into memory, and let go of the one before it."""
+        for file in self._files[number - 1][:2]:
+            file.release()
+        frames, rest, first_frame, first_clip = self._files[number]
+        arrays = {name: rest.read(name) for name in _SCRATCH}
+        return LabelPart(first=first_frame, first_clip=first_clip, classes=frames.read("classes"), **arrays)
 
 
 def collect_labels(
@@ -51,7 +79,7 @@ def collect_labels(
     halves = [within if kind.within_speakers else half for kind in kinds]
     painter = Painter(kinds, np.stack(halves) if halves else np.zeros((0, len(clip_frames)), dtype=np.uint8), clock)
     bounds = list(itertools.pairwise(itertools.accumulate(part_clips, initial=0)))
-    scratch.mkdir(parents=True, exist_ok=True)
+    parts = _PartsOnDisk(scratch)
     for number, (start, stop) in enumerate(bounds):
         met = painter.read((corpus[i] for i in range(start, stop)), clip_frames[start:stop])
         write_arrays(scratch / f"stretches-{number:05d}", vars(met))
@@ -60,27 +88,66 @@ def collect_labels(
     found = [LabelKindClasses(kinds[k].name, *all_classes[k], kinds[k].holds_for) for k in known]
     collector = LabelCollector(found, painter.half[known], seed, n_shifts, [clip.speaker for clip in corpus])
     (folder / "frames").mkdir(parents=True, exist_ok=True)
-    parts: list[tuple[Path, Path, int, int]] = []
     for number, (start, stop) in enumerate(bounds):
         file = ArrayFile(scratch / f"stretches-{number:05d}")
         stretches = Stretches(**{name: file.read(name) for name in Stretches.__dataclass_fields__})
         painted, labelled, constant = painter.paint(stretches, known, [each.classes for each in found])
         collector.note(labelled, constant)
-        first_frame = collector.first_frame
-        part = collector.add(painted, clip_frames[start:stop])
-        write_arrays(folder / frames_part(number), {"classes": part.classes})
-        write_arrays(scratch / f"{number:05d}", {name: getattr(part, name) for name in _SCRATCH})
-        parts.append((folder / frames_part(number), scratch / f"{number:05d}", first_frame, start))
-    opened = [(ArrayFile(frames), ArrayFile(rest), frame, clip) for frames, rest, frame, clip in parts]
+        parts.add(collector.add(painted, clip_frames[start:stop]), folder / frames_part(number))
+    return collector.finish(len(parts), parts.read)
 
-    def read(number: int) -> LabelPart:
-        for file in opened[number - 1][:2]:  # what was read before it
-            file.release()
-        frames, rest, first_frame, first_clip = opened[number]
-        arrays = {name: rest.read(name) for name in _SCRATCH}
-        return LabelPart(first=first_frame, first_clip=first_clip, classes=frames.read("classes"), **arrays)
 
-    return collector.finish(len(parts), read)
+def sampled_labels(
+    labelling: Labelling, clip_frames: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], scratch: Path, *, seed: int
+) -> Labelling:
+    """Return the labels of some clips, which then follow one another: same kinds, classes and halves.
+
+    Args:
+        labelling: the labels of all clips.
+        clip_frames: `[b]` frames of every clip.
+        chosen: `[b]` the clips.
+        scratch: folder for them; the caller removes it.
+        seed: of the moves of the labels.
+    """
+    clips = np.flatnonzero(chosen)
+    collector = LabelCollector(
+        labelling.kinds,
+        labelling.half[:, clips],
+        seed,
+        labelling.n_shifts,
+        [labelling.speakers[i] for i in clips.tolist()],
+    )
+    parts = _PartsOnDisk(scratch)
+    held: list[npt.NDArray[np.int16]] = []
+    sizes: list[int] = []
+
+    def close() -> None:
+        parts.add(collector.add(np.concatenate(held), sizes), scratch / f"classes-{len(parts):05d}")
+        held.clear()
+        sizes.clear()
+
+    for number in range(labelling.n_parts):
+        part = labelling.part(number)
+        first, last = np.searchsorted(clips, [part.first_clip, part.first_clip + part.ring.shape[1]])
+        held.append(part.classes[chosen[part.clip]])
+        sizes += clip_frames[clips[first:last]].tolist()
+        if sum(sizes) >= PART_FRAMES:
+            close()
+    if sizes:
+        close()
+    found = collector.finish(len(parts), parts.read, whole=labelling.whole)
+    return replace(
+        found,
+        kinds=tuple(
+            _fewer(*each) for each in zip(labelling.kinds, labelling.n_positive, found.n_positive, strict=True)
+        ),
+    )
+
+
+def _fewer(kind: LabelKindClasses, n_all: npt.NDArray[np.int64], n_left: npt.NDArray[np.int64]) -> LabelKindClasses:
+    """The kind, with as many stretches of each class as its frames that are left would have at their usual length."""
+    share = n_left.sum(axis=0)[:-1] / np.maximum(n_all.sum(axis=0)[:-1], 1)
+    return replace(kind, n_intervals=np.maximum(np.rint(kind.n_intervals * share), 1).astype(np.int64))
 
 
 def _half_within_speakers(corpus: Corpus, clip_frames: Sequence[int], seed: int) -> npt.NDArray[np.uint8]:

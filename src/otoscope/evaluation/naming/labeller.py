@@ -67,6 +67,11 @@ class Named:
     purities: Rows
     lexical: Rows
 
+    @classmethod
+    def joined(cls, parts: Sequence[Named]) -> Named:
+        """What was found of features that follow one another."""
+        return cls(*(_joined([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
 
 _Half = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 """`indptr`, entries, values: see `scoring.halve`."""
@@ -87,9 +92,12 @@ class _Entries:
 
 
 class Labeller:
-    """Scores features against the labels of one corpus. Thread-safe."""
+    """Scores features against the labels of one corpus. Thread-safe.
 
-    def __init__(self, labelling: Labelling) -> None:
+    `best` are the best features of every class so far, which labellers of one atlas share.
+    """
+
+    def __init__(self, labelling: Labelling, best: BestFeatures | None = None) -> None:
         self.labelling = labelling
         self.first_class = labelling.first_class
         self.columns = np.flatnonzero(labelling.usable)
@@ -100,7 +108,7 @@ class Labeller:
         counts = [labelling.n_positive[k][FIT] for k in self.columns]
         first = np.cumsum([0, *(len(each) for each in counts)])
         self._fit = first, self.first_class[self.columns], np.concatenate([np.zeros(0, dtype=np.int64), *counts])
-        self._best = _BestFeatures(int(self.first_class[-1]))
+        self.best = best or BestFeatures(int(self.first_class[-1]))
 
     @classmethod
     def of(
@@ -127,7 +135,7 @@ class Labeller:
             end = at + len(each.frames)
             parts.append(self._label(each, None if order is None else order[at:end] - np.uint32(at)))
             at = end
-        return Named(*(_joined([getattr(part, name) for part in parts]) for name in Named.__dataclass_fields__))
+        return Named.joined(parts)
 
     def chosen(self, block: Block) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return skill and threshold `[n, c]` of every feature and class, from the choosing half alone.
@@ -165,7 +173,7 @@ class Labeller:
     def _label(self, block: Block, order: npt.NDArray[np.uint32] | None) -> Named:
         entries = self._entries(block, order)
         skill, threshold = self._chosen(entries)
-        keep = _keep(skill, self._best)
+        keep = _keep(skill, self.best)
         targets = Targets()
         self._add_pairs(targets, keep, threshold)
         n_pairs = len(targets)
@@ -366,7 +374,7 @@ def _lexical_columns(lexical: Rows, figures: Rows) -> Rows:
     return columns
 
 
-class _BestFeatures:
+class BestFeatures:
     """The best skills of every class so far: pairs below them need no row. Never loses one that is among the best."""
 
     def __init__(self, n_classes: int) -> None:
@@ -383,7 +391,7 @@ class _BestFeatures:
             return np.asarray(skill >= np.maximum(self._best.min(axis=0), MIN_CLASS_SKILL))
 
 
-def _keep(skill: npt.NDArray[np.float64], best: _BestFeatures) -> npt.NDArray[np.bool_]:
+def _keep(skill: npt.NDArray[np.float64], best: BestFeatures) -> npt.NDArray[np.bool_]:
     """Pairs better than always-on that are among a feature's best classes, ties included, or a class's best features.
 
     What is kept for the sake of a class depends on which features came before; what is a feature's does not.

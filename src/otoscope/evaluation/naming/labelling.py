@@ -102,6 +102,7 @@ class Labelling:
         near: for kinds in `BANDED`, `[2, c + 1, c + 1]`: frames of the second class near the first.
         in_word: `[2, phones + 1, words + 1]` frames of each phone in each word; empty without either kind.
         n_dropped: `[k]` frames without a label.
+        speakers: of each clip, if they are known.
         n_parts, part: the parts.
     """
 
@@ -121,6 +122,7 @@ class Labelling:
     near: dict[str, Ints]
     in_word: Ints
     n_dropped: Ints
+    speakers: Sequence[str | None]
     n_shifts: int
     n_parts: int
     part: Callable[[int], LabelPart]
@@ -225,10 +227,13 @@ class LabelCollector:
         self.labelled += labelled.sum(axis=0)
         self.constant += constant.sum(axis=0)
 
-    def finish(self, n_parts: int, part: Callable[[int], LabelPart]) -> Labelling:
-        """Return the labelling, once all clips are in."""
-        whole = 2 * self.constant > self.labelled
-        whole |= np.array([each.holds_for != "frames" for each in self.kinds], dtype=bool)
+    def finish(
+        self, n_parts: int, part: Callable[[int], LabelPart], whole: npt.NDArray[np.bool_] | None = None
+    ) -> Labelling:
+        """Return the labelling, once all clips are in; `whole [k]` if it is known in which kinds labels are dealt."""
+        if whole is None:
+            whole = 2 * self.constant > self.labelled
+            whole |= np.array([each.holds_for != "frames" for each in self.kinds], dtype=bool)
         dealt: tuple[list[npt.NDArray[np.int16]], ...] = ([], [])
         dealt_bounds: tuple[list[npt.NDArray[np.int16]], ...] = ([], [])
         dealt_positive: tuple[list[Ints], ...] = ([], [])
@@ -269,6 +274,7 @@ class LabelCollector:
             near=self.near,
             in_word=self.in_word,
             n_dropped=self.n_dropped,
+            speakers=self.speakers,
             n_shifts=self.n_shifts,
             n_parts=n_parts,
             part=part,

@@ -1,0 +1,156 @@
+"""Features that fire very often are named from a sample of the clips: the same names, honest figures, bounded work."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted_world import ALWAYS, MORNING, NOISE, SIREN, M, World, plant
+from test_label_evidence import atlas_of, spoken
+
+from otoscope.atlas import Atlas, build_atlas, build_parts, merge_atlases
+from otoscope.atlas.labels import evidence
+from otoscope.evaluation import f1_at, f1_max
+from otoscope.evaluation.naming.label_sets import label_sets, split_clips
+from otoscope.evaluation.naming.labeller import Labeller
+from otoscope.evaluation.naming.traits import all_kinds
+from otoscope.models import Clock
+
+MAX_ENTRIES, MIN_CLIPS = 2000, 32
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return plant(seed=3, n_speech=160, n_sounds=120)
+
+
+@pytest.fixture(scope="module")
+def whole(world: World) -> Atlas:
+    return build_atlas(world.model, world.dictionary, world.corpus, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MAX_ENTRIES", MAX_ENTRIES)
+    monkeypatch.setattr(evidence, "MIN_CLIPS", MIN_CLIPS)
+
+
+def samples_of(world: World) -> tuple[list[np.ndarray], np.ndarray, list[int]]:
+    """The samples of a world's clips, the half of each clip, its frames."""
+    counts = [len(world.model.frames[clip.clip_id]) for clip in world.corpus]
+    half, _ = split_clips(world.corpus, counts, seed=0)
+    bounds = np.concatenate(([0], np.cumsum(counts)))
+    ids = [clip.clip_id for clip in world.corpus]
+    return evidence.nested_samples(ids, bounds, half[None]), half, counts
+
+
+def test_samples_are_nested_halve_the_frames_and_keep_enough_clips(world: World) -> None:
+    samples, half, counts = samples_of(world)
+    assert len(samples) >= 1
+    larger, share = np.ones(len(counts), dtype=bool), 1.0
+    for each in samples:
+        assert not (each & ~larger).any()
+        share /= 2
+        assert np.array(counts)[each].sum() / sum(counts) == pytest.approx(share, abs=0.01)
+        assert min(half[each].sum(), (1 - half[each]).sum()) >= MIN_CLIPS
+        larger = each
+
+
+def test_few_clips_are_all_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "MIN_CLIPS", 128)
+    assert samples_of(world)[0] == []
+
+
+def test_a_clip_is_in_the_same_samples_whatever_the_order_of_the_clips() -> None:
+    ids = [f"clip {i}" for i in range(500)]
+    half = (np.arange(500) % 2)[None].astype(np.uint8)
+    bounds = np.arange(501) * 100
+    found = evidence.nested_samples(ids, bounds, half)
+    turned = [each[::-1] for each in evidence.nested_samples(ids[::-1], bounds, half[:, ::-1])]
+    assert len(found) > 1
+    assert all((a == b).all() for a, b in zip(found, turned, strict=True))
+
+
+def test_planted_detectors_keep_their_names_and_noise_gets_none(world: World, whole: Atlas) -> None:
+    atlas = build_atlas(world.model, world.dictionary, world.corpus, progress=False)
+    assert (atlas.column("n_active")[[M, MORNING, SIREN, NOISE]] > 2 * MAX_ENTRIES).all()
+    for unit, label in ((M, "m"), (MORNING, "morning"), (SIREN, "siren")):
+        row, exact = atlas.features.loc[unit], whole.features.loc[unit]
+        assert row["label"] == exact["label"] == label
+        assert row["f1_low"] - 0.02 <= exact["f1"] <= row["f1_high"] + 0.02
+        assert row["f1_high"] - row["f1_low"] > exact["f1_high"] - exact["f1_low"], "fewer clips are less certain"
+    assert atlas.features.loc[[NOISE, NOISE + 8, ALWAYS], "label"].isna().all()
+    counted = ["n_active", "density", "max", "mean", "q50", "clip_share"]
+    assert atlas.features[counted].equals(whole.features[counted]), "all else is of all frames"
+
+
+def test_every_figure_is_that_of_the_sample(world: World) -> None:
+    atlas = build_atlas(world.model, world.dictionary, world.corpus, progress=False)
+    samples, half, counts = samples_of(world)
+    frames = np.concatenate([world.model.frames[clip.clip_id] for clip in world.corpus])
+    sets = {each.kind: each for each in label_sets(world.corpus, counts, half, Clock(), all_kinds(world.corpus))}
+    checked = 0
+    for row in atlas.label_rows[~atlas.label_rows["kind"].isin(["speaker"])].itertuples():
+        unit = frames[:, row.feature] if row.feature < 8 else -frames[:, row.feature - 8]
+        values = np.where(unit > atlas.column("postings_from")[row.feature], unit, 0)
+        n, level = int((values > 0).sum()), 0
+        while level < len(samples):
+            share = np.array(counts)[samples[level - 1]].sum() / sum(counts) if level else 1.0
+            if n * share <= MAX_ENTRIES:
+                break
+            level += 1
+        here = np.repeat(samples[level - 1] if level else np.ones(len(counts), dtype=bool), counts)
+        labels = sets[row.kind]
+        positive = labels.frame_class == labels.classes.index(row.label)
+        fit, test = (here & (labels.frame_class >= 0) & (np.repeat(half, counts) == side) for side in (0, 1))
+        best = f1_max(values[fit], positive[fit])
+        assert f1_at(values[fit], positive[fit], row.threshold).f1 == pytest.approx(best.f1)
+        scored = f1_at(values[test], positive[test], row.threshold)
+        assert (row.f1, row.precision, row.recall) == pytest.approx(scored[1:], abs=1e-6)
+        checked += level > 0
+    assert checked > 20
+
+
+def test_no_feature_is_named_from_many_more_entries_than_stated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    label = Labeller.label
+
+    def spied(self: Labeller, block: object, order: object = None) -> object:
+        asked.append(int(np.diff(block.indptr).max()))  # type: ignore[attr-defined]
+        return label(self, block, order)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Labeller, "label", spied)
+    build_atlas(world.model, world.dictionary, world.corpus, progress=False)
+    assert MAX_ENTRIES / 2 < max(asked) < 2 * MAX_ENTRIES
+
+
+def test_shuffled_labels_name_no_more_features_than_stated() -> None:
+    """The control: with the labels of other clips, samples name as few features as all clips do."""
+    named = total = 0
+    for seed in range(2):
+        clips, frames = spoken(seed + 11, n_clips=120)
+        order = np.random.default_rng(seed).permutation(len(clips))
+        mixed = [dataclasses.replace(c, tiers=clips[j].tiers) for c, j in zip(clips, order, strict=True)]
+        atlas = atlas_of(mixed, frames, seed)
+        alive = atlas.column("n_active") > 0
+        named += int((atlas.column("label")[alive] >= 0).sum())
+        total += int(alive.sum())
+    assert total > 50
+    assert named / total <= atlas.meta["false_discovery"]["rate"]
+
+
+def test_parts_made_apart_join_to_the_same_atlas(world: World, tmp_path: Path) -> None:
+    whole = build_atlas(world.model, world.dictionary, world.corpus, tmp_path / "whole", progress=False)
+    folders = []
+    for number, span in enumerate((slice(0, 100), slice(100, 280))):
+        clips = world.corpus[span]
+        folders += build_parts(
+            world.model, [world.dictionary], world.corpus, clips, [tmp_path / str(number)], progress=False
+        )
+    merge_atlases(folders, world.dictionary, world.corpus, tmp_path / "merged", name=whole.name, progress=False)
+    for path in sorted((tmp_path / "whole").rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "merged" / path.relative_to(tmp_path / "whole")).read_bytes(), path
+    assert (whole.column("n_active") > MAX_ENTRIES).sum() > 4
