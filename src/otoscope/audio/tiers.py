@@ -10,10 +10,10 @@ import abc
 import itertools
 import sys
 from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,14 @@ Tiers = Mapping[str, tuple[Interval, ...]]
 _FIELDS = (Interval.__dict__["start_s"].__set__, Interval.__dict__["end_s"].__set__, Interval.__dict__["label"].__set__)
 
 
-def _made(times: list[float], labels: Iterable[str]) -> tuple[Interval, ...]:
+Times: TypeAlias = "npt.NDArray[np.float64] | array[float]"
+
+
+def _made(times: Times, labels: Iterable[str]) -> tuple[Interval, ...]:
     """Intervals of starts and ends that alternate; field by field, in half the time that their constructor takes."""
-    made = tuple(map(Interval.__new__, itertools.repeat(Interval, len(times) // 2)))
-    for put, values in zip(_FIELDS, (times[::2], times[1::2], labels), strict=True):
+    ends = times.tolist()
+    made = tuple(map(Interval.__new__, itertools.repeat(Interval, len(ends) // 2)))
+    for put, values in zip(_FIELDS, (ends[::2], ends[1::2], labels), strict=True):
         deque(map(put, made, values), maxlen=0)
     return made
 
@@ -47,8 +51,8 @@ class PackedTiers(Mapping[str, tuple[Interval, ...]]):
     __slots__ = ()
 
     @abc.abstractmethod
-    def _intervals(self, name: str) -> tuple[Interval, ...]:
-        """Make the intervals of a tier, or raise KeyError."""
+    def columns(self, name: str) -> tuple[Times, Iterable[str]]:
+        """Return starts and ends of a tier in seconds, alternating `[2 n]`, and its labels, or raise KeyError."""
 
     @abc.abstractmethod
     def has_empty(self) -> bool:
@@ -60,7 +64,7 @@ class PackedTiers(Mapping[str, tuple[Interval, ...]]):
         recent = _RECENT[place]
         if recent is not None and recent[0] is self and recent[1] == name:
             return recent[2]
-        made = self._intervals(name)
+        made = _made(*self.columns(name))
         _RECENT[place] = self, name, made
         return made
 
@@ -98,10 +102,11 @@ class OwnTiers(PackedTiers):
         """Return whether a tier has no intervals."""
         return any(first == stop for _, first, stop in self._bounds)
 
-    def _intervals(self, name: str) -> tuple[Interval, ...]:
+    def columns(self, name: str) -> tuple[Times, Iterable[str]]:
+        """Return the times and labels of a tier."""
         for own, first, stop in self._bounds:
             if own == name:
-                return _made(self._times[2 * first : 2 * stop].tolist(), self._labels[first:stop])
+                return self._times[2 * first : 2 * stop], self._labels[first:stop]
         raise KeyError(name)
 
 
@@ -147,13 +152,13 @@ class TierTable:
         """Return the names of the tiers of a clip."""
         return [self._names[each] for each in self._tiers[self._runs[row] : self._runs[row + 1]]]
 
-    def intervals(self, row: int, name: str) -> tuple[Interval, ...]:
-        """Return the intervals of a tier of a clip, or raise KeyError."""
+    def columns(self, row: int, name: str) -> tuple[Times, Iterable[str]]:
+        """Return the times and labels of a tier of a clip, or raise KeyError."""
         for run in range(self._runs[row], self._runs[row + 1]):
             if self._names[self._tiers[run]] == name:
                 first, stop = self._starts[run], self._starts[run + 1]
                 labels = map(self._labels.__getitem__, self._label[first:stop].tolist())
-                return _made(self._times[2 * first : 2 * stop].tolist(), labels)
+                return self._times[2 * first : 2 * stop], labels
         raise KeyError(name)
 
 
@@ -175,8 +180,9 @@ class SharedTiers(PackedTiers):
         """Return False: a table has no row of what has no intervals."""
         return False
 
-    def _intervals(self, name: str) -> tuple[Interval, ...]:
-        return self._table.intervals(self._row, name)
+    def columns(self, name: str) -> tuple[Times, Iterable[str]]:
+        """Return the times and labels of a tier."""
+        return self._table.columns(self._row, name)
 
 
 _RECENT: list[tuple[PackedTiers, str, tuple[Interval, ...]] | None] = [None] * 32
@@ -197,6 +203,56 @@ def _small(numbers: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]
 def _one_by_one(numbers: npt.NDArray[np.integer[Any]]) -> memoryview[int]:
     """The same, for reading single numbers, which an array is slow at."""
     return memoryview(_small(numbers).data).toreadonly()
+
+
+@dataclass(frozen=True)
+class TierColumns:
+    """The intervals of one tier of many clips as arrays, clip after clip.
+
+    Attributes:
+        clip: the number of each interval's clip, `[n]`, rising.
+        times: its start and end in seconds, `[n, 2]`.
+        label: the number of its label, `[n]`.
+        labels: every label once.
+    """
+
+    clip: npt.NDArray[np.intp]
+    times: npt.NDArray[np.float64]
+    label: npt.NDArray[np.intp]
+    labels: tuple[str, ...]
+
+
+def tier_columns(clips: Sequence[PackedTiers], name: str) -> TierColumns:
+    """Return a tier of the clips of these tiers, without an object for each interval."""
+    times: list[Times] = [np.zeros(0)]
+    numbers: defaultdict[str, int] = defaultdict()
+    numbers.default_factory = numbers.__len__
+    label: array[int] = array("q")
+    for tiers in clips:
+        try:
+            own, labels = tiers.columns(name)
+        except KeyError:
+            times.append(times[0])
+        else:
+            times.append(own)
+            label.extend(map(numbers.__getitem__, labels))
+    return TierColumns(
+        clip=np.repeat(np.arange(len(clips)), [len(own) // 2 for own in times[1:]]),
+        times=np.concatenate(times).reshape(-1, 2),
+        label=np.frombuffer(label, dtype=np.int64),
+        labels=tuple(numbers),
+    )
+
+
+def tier_labels(clips: Iterable[Tiers], name: str) -> set[str]:
+    """Return the labels that a tier has in the clips of these tiers; makes no intervals of packed ones."""
+    found: set[str] = set()
+    for tiers in clips:
+        if not isinstance(tiers, PackedTiers):
+            found.update(each.label for each in tiers.get(name, ()))
+        elif name in tiers:
+            found.update(tiers.columns(name)[1])
+    return found
 
 
 def packed(tiers: Tiers) -> Tiers:

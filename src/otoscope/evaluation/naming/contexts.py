@@ -5,9 +5,14 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
 
 from otoscope.audio import Clip, Corpus, Interval
-from otoscope.evaluation.naming.label_sets import KINDS, NO_CLASS, LabelKind
+from otoscope.evaluation.naming.columns import ClipRun, LabelColumns, Reading
+from otoscope.evaluation.naming.label_sets import KINDS, NO_CLASS, LabelKind, spoken, spoken_by_start
 
 MAX_GAP_S = 0.01
 """Phones that lie further apart than this do not meet."""
@@ -26,9 +31,12 @@ def context_kinds(corpus: Corpus) -> dict[str, LabelKind]:
     """
     tiers = {tier for tier in ("phones", "words") if any(clip.tier(tier) for clip in corpus)}
     kinds = (
-        ({"phones"}, LabelKind("diphone", "diphones", 15, _diphones)),
-        ({"phones", "words"}, LabelKind("position", "positions in the word", 15, _positions)),
-        ({"words"}, LabelKind("phrase", "positions in the phrase", 15, _phrase_positions)),
+        ({"phones"}, LabelKind("diphone", "diphones", 15, Reading(_diphones, _diphones_of_run))),
+        (
+            {"phones", "words"},
+            LabelKind("position", "positions in the word", 15, Reading(_positions, _positions_of_run)),
+        ),
+        ({"words"}, LabelKind("phrase", "positions in the phrase", 15, Reading(_phrases, _phrases_of_run))),
     )
     return {kind.name: kind for needed, kind in kinds if needed <= tiers}
 
@@ -64,7 +72,7 @@ def _positions(clip: Clip) -> tuple[Interval, ...] | None:
     return tuple(piece for members in inside.values() for piece in _placed(members)) or None
 
 
-def _phrase_positions(clip: Clip) -> tuple[Interval, ...] | None:
+def _phrases(clip: Clip) -> tuple[Interval, ...] | None:
     words = KINDS["word"].intervals(clip)
     if not words:
         return words
@@ -89,3 +97,67 @@ def _runs(intervals: tuple[Interval, ...], gap_s: float) -> Iterator[list[Interv
         run.append(each)
     if run:
         yield run
+
+
+def _diphones_of_run(run: ClipRun) -> LabelColumns:
+    phones = run.once(spoken_by_start, "phones")
+    n, labels = len(phones.clip), [label.strip() for label in phones.labels]
+    begins = _begins(phones, MAX_GAP_S)
+    ends = np.append(begins[1:], True)[:n]
+    middle = (phones.start_s + phones.end_s) / 2
+    pair = np.where(ends, -1, phones.label * len(labels) + np.append(phones.label[1:], 0)[:n])
+    distinct, second_half = np.unique(np.append(-1, pair), return_inverse=True)  # −1 is of no diphone, and the first
+    before = np.flatnonzero(begins)
+    after = np.arange(n) + np.cumsum(begins)
+    start_s, end_s = np.empty(n + len(before)), np.empty(n + len(before))
+    clip, label = np.empty(n + len(before), dtype=np.intp), np.zeros(n + len(before), dtype=np.intp)
+    clip[after], start_s[after], label[after] = phones.clip, middle, second_half[1:]
+    end_s[after] = np.where(ends, phones.end_s, np.append(middle[1:], 0)[:n])
+    outer = after[before] - 1
+    clip[outer], start_s[outer], end_s[outer] = phones.clip[before], phones.start_s[before], middle[before]
+    names = [f"{labels[each // len(labels)]}-{labels[each % len(labels)]}" for each in distinct[1:].tolist()]
+    return LabelColumns(phones.known, clip, start_s, end_s, label, (NO_CLASS, *names))
+
+
+def _positions_of_run(run: ClipRun) -> LabelColumns:
+    words, phones = run.once(spoken_by_start, "words"), run.once(spoken, "phones")
+    starts, middles = (np.empty(len(each.clip), dtype=np.complex128) for each in (words, phones))
+    starts.real, starts.imag = words.clip, words.start_s  # complex numbers are ordered as pairs are
+    middles.real, middles.imag = phones.clip, (phones.start_s + phones.end_s) / 2
+    word = np.searchsorted(starts, middles, side="right") - 1
+    (inside,) = np.nonzero(word >= 0)
+    last = word[inside]
+    inside = inside[(words.clip[last] == phones.clip[inside]) & (middles.imag[inside] < words.end_s[last])]
+    _, first, number = np.unique(word[inside], return_index=True, return_inverse=True)
+    met = first[number]  # words in the order in which phones of theirs are met
+    order = np.lexsort((phones.start_s[inside], met))
+    held = phones.take(inside[order])
+    known = np.minimum(words.known, phones.known)
+    return replace(held, known=known, label=_places(_changes(met[order])), labels=_PLACES).if_any()
+
+
+def _phrases_of_run(run: ClipRun) -> LabelColumns:
+    words = run.once(spoken_by_start, "words")
+    return replace(words, label=_places(_begins(words, MIN_PAUSE_S)), labels=_PLACES)
+
+
+_PLACES = (ONLY, INITIAL, FINAL, MEDIAL)
+
+
+def _places(begins: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Which of `_PLACES` each member has; a word or phrase begins where `begins [n]` is true."""
+    ends = np.append(begins[1:], True)[: len(begins)]
+    return np.where(begins, np.where(ends, 0, 1), np.where(ends, 2, 3))
+
+
+def _begins(sorted_: LabelColumns, gap_s: float) -> npt.NDArray[np.bool_]:
+    """Where a clip begins, or more than `gap_s` lies between a stretch and the one before."""
+    begins = _changes(sorted_.clip)
+    begins[1:] |= sorted_.start_s[1:] - sorted_.end_s[:-1] > gap_s + 1e-6
+    return begins
+
+
+def _changes(numbers: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    changes = np.ones(len(numbers), dtype=np.bool_)
+    changes[1:] = numbers[1:] != numbers[:-1]
+    return changes

@@ -9,9 +9,8 @@ for a detector of s.
 from __future__ import annotations
 
 import functools
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -20,7 +19,18 @@ import numpy.typing as npt
 from otoscope.alignment.inventory import guess_alphabet, to_base
 from otoscope.alignment.natural_classes import DIMENSIONS, MOVING
 from otoscope.audio import Clip, Corpus, Interval
+from otoscope.audio.tiers import tier_labels
 from otoscope.errors import InputError
+from otoscope.evaluation.naming.columns import (
+    NONE,
+    SOME,
+    UNKNOWN,
+    ClipRun,
+    LabelColumns,
+    Reading,
+    read_run,
+    whole_clips,
+)
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
 
@@ -35,6 +45,7 @@ NO_CLASS = ""
 """The label of a stretch of which it is known that it is of no class."""
 PAUSES = frozenset({"", "_", "_:", "sil", "sp", "spn", "pau", "<p:>", "<sil>", "#"})
 """Labels by which aligners mark that nothing is said; such intervals cover no phone and no word."""
+_NO_NAMES = np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class LabelKind:
         min_count: classes met fewer times (intervals, or clips where the class holds for whole clips) are not named;
             their frames stay as negatives of the others.
         intervals: labelled stretches of a clip; None where nothing is known about the clip; an empty tuple where it is
-            known that no class occurs.
+            known that no class occurs. A `columns.Reading` reads many clips at once.
         holds_for: "frames", or what one label holds for as a whole: "clips" or "speakers". Chance then deals labels
             to other clips, or to other speakers.
         within_speakers: True where the class is who speaks: such classes are met in both halves only if each speaker's
@@ -62,7 +73,7 @@ class LabelKind:
     within_speakers: bool = False
 
 
-def _spoken(tier: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
+def _spoken(tier: str) -> Reading:
     """Intervals of a tier without its pauses; those of the clip asked last are kept, as many kinds are made of them."""
     last: tuple[Clip | None, tuple[Interval, ...] | None] = None, None
 
@@ -75,7 +86,28 @@ def _spoken(tier: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
             last = clip, found
         return found
 
-    return intervals
+    return Reading(intervals, lambda run: run.once(spoken, tier))
+
+
+def spoken(run: ClipRun, tier: str) -> LabelColumns:
+    """Return a tier of a run of clips without its pauses."""
+    found = run.tier(tier)
+    said = np.array([label.strip() not in PAUSES for label in found.labels], dtype=np.bool_)[found.label]
+    clip = found.clip[said]
+    silent = np.where([_is_sound(each) for each in run.clips], NONE, UNKNOWN)
+    return LabelColumns(
+        known=np.where(np.bincount(clip, minlength=len(run)) > 0, SOME, silent).astype(np.uint8),
+        clip=clip,
+        start_s=found.times[said, 0],
+        end_s=found.times[said, 1],
+        label=found.label[said],
+        labels=found.labels,
+    )
+
+
+def spoken_by_start(run: ClipRun, tier: str) -> LabelColumns:
+    """Return the same in the order of their starts, in each clip."""
+    return run.once(spoken, tier).by_start()
 
 
 def _is_sound(clip: Clip) -> bool:
@@ -92,12 +124,32 @@ def _sounds(clip: Clip) -> tuple[Interval, ...] | None:
     return (Interval(0.0, FOREVER_S, whole),) if whole else None
 
 
+def _sounds_of_run(run: ClipRun) -> LabelColumns:
+    events = run.tier("events")
+    n_events, n_phones, n_words = (
+        np.bincount(run.tier(tier).clip, minlength=len(run)).tolist() for tier in ("events", "phones", "words")
+    )
+    whole = [
+        None if n_events[b] else clip.attributes.get(SOUND_CLASS) or (SPEECH if n_phones[b] or n_words[b] else None)
+        for b, clip in enumerate(run.clips)
+    ]
+    marked = LabelColumns(
+        known=np.where(np.array(n_events) > 0, SOME, UNKNOWN).astype(np.uint8),
+        clip=events.clip,
+        start_s=events.times[:, 0],
+        end_s=events.times[:, 1],
+        label=events.label,
+        labels=events.labels,
+    )
+    return marked.and_of(whole_clips(whole, FOREVER_S))
+
+
 KINDS: Mapping[str, LabelKind] = {
     kind.name: kind
     for kind in (
         LabelKind("phone", "phones", 15, _spoken("phones")),
         LabelKind("word", "words", 15, _spoken("words")),
-        LabelKind(SOUND_CLASS, "sound classes", 4, _sounds),
+        LabelKind(SOUND_CLASS, "sound classes", 4, Reading(_sounds, _sounds_of_run)),
     )
 }
 
@@ -109,7 +161,7 @@ def natural_kinds(corpus: Corpus) -> dict[str, LabelKind]:
     phones that it does not know, and of diphthongs where vowels are told apart, are dropped. Without phones, or in
     an unknown alphabet, there are no kinds.
     """
-    symbols = {each.label for clip in corpus for each in clip.tier("phones")}
+    symbols = tier_labels((clip.tiers for clip in corpus), "phones")
     try:
         alphabet = guess_alphabet(symbols)
     except InputError:
@@ -119,7 +171,7 @@ def natural_kinds(corpus: Corpus) -> dict[str, LabelKind]:
     return {name: LabelKind(name, f"{name} classes", 15, _natural(name, alphabet)) for name in DIMENSIONS}
 
 
-def _natural(dimension: str, alphabet: str) -> Callable[[Clip], tuple[Interval, ...] | None]:
+def _natural(dimension: str, alphabet: str) -> Reading:
     class_of = DIMENSIONS[dimension]
 
     @functools.cache
@@ -143,7 +195,32 @@ def _natural(dimension: str, alphabet: str) -> Callable[[Clip], tuple[Interval, 
                     found.append(Interval(each.start_s + number * step, each.start_s + (number + 1) * step, name))
         return tuple(found) or None
 
-    return intervals
+    def of_run(run: ClipRun) -> LabelColumns:
+        phones = run.once(_base_phones, alphabet)
+        classes = [class_of.get(phone, NO_CLASS) for phone in phones.labels]
+        still = np.array([name != MOVING for name in classes], dtype=np.bool_)
+        return replace(phones.take(still[phones.label]), labels=classes).if_any()
+
+    return Reading(intervals, of_run)
+
+
+def _base_phones(run: ClipRun, alphabet: str) -> LabelColumns:
+    """The phones of a run of clips in the base inventory; symbols of several are cut evenly."""
+    symbols = run.once(spoken, "phones")
+    of_symbol = [to_base(symbol, alphabet) or () for symbol in symbols.labels]
+    base = list(dict.fromkeys(phone for phones in of_symbol for phone in phones))
+    number = {phone: i for i, phone in enumerate(base)}
+    n_of = np.array([len(phones) for phones in of_symbol], dtype=np.intp)
+    flat = np.array([number[phone] for phones in of_symbol for phone in phones], dtype=np.intp)
+    n = n_of[symbols.label]
+    pieces = symbols.take(np.repeat(np.arange(len(n)), n))
+    place = np.arange(len(pieces.label)) - np.repeat(np.cumsum(n) - n, n)
+    start_s, end_s = pieces.start_s.copy(), pieces.end_s.copy()
+    (cut,) = np.nonzero(n_of[pieces.label] > 1)
+    step = (end_s[cut] - start_s[cut]) / n_of[pieces.label[cut]]
+    start_s[cut], end_s[cut] = start_s[cut] + place[cut] * step, start_s[cut] + (place[cut] + 1) * step
+    label = flat[(np.cumsum(n_of) - n_of)[pieces.label] + place]
+    return replace(pieces, start_s=start_s, end_s=end_s, label=label, labels=base)
 
 
 @dataclass(frozen=True)
@@ -204,7 +281,7 @@ class Stretches:
     Attributes:
         n_frames: `[b]` frames of each clip.
         known: `[b, k]` 0 where nothing is known about a clip, 1 where it is known that no class occurs, else 2.
-        indptr: `[b * k + 1]` where the stretches of each clip and kind begin.
+        indptr: `[k * b + 1]` where the stretches of each kind and clip begin.
         span: `[r, 2]` first frame and the one after the last.
         name: `[r]` number of the label among all labels of its kind; −1 where it is known to be of no class.
     """
@@ -230,37 +307,36 @@ class Painter:
 
     def read(self, clips: Iterable[Clip], n_frames: Sequence[int]) -> Stretches:
         """Take in the labels of the next clips."""
-        known = np.zeros((len(n_frames), len(self.kinds)), dtype=np.uint8)
-        ends, names, sizes = array("d"), array("i"), array("q")  # lists would take four times as much
-        for number, clip in enumerate(clips):
-            for k, kind in enumerate(self.kinds):
-                found = kind.intervals(clip)
-                known[number, k] = 0 if found is None else 1 + bool(found)
-                sizes.append(len(found or ()))
-                if found:
-                    numbers = self._names[k]
-                    ends.extend([end for each in found for end in (each.start_s, each.end_s)])
-                    names.extend([numbers[each.label] if each.label in numbers else _numbered(each.label, numbers)
-                                  for each in found])  # fmt: skip
-        span = self.clock.first_after_each(np.array(ends, dtype=np.float64)).reshape(-1, 2)
-        name = np.array(names, dtype=np.int32)
-        self._count(np.array(sizes, dtype=np.int64).reshape(known.shape), name)
-        indptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
-        return Stretches(np.asarray(n_frames, dtype=np.int64), known, indptr, span, name)
+        run = ClipRun(clips)
+        half = self.half[:, self._n_clips : self._n_clips + len(run)]
+        self._n_clips += len(run)
+        known = np.zeros((len(run), len(self.kinds)), dtype=np.uint8)
+        sizes, spans, names = [np.zeros(0, dtype=np.intp)], [np.zeros((0, 2), dtype=np.int64)], [_NO_NAMES]
+        for k, kind in enumerate(self.kinds):
+            found = read_run(kind.intervals, run)
+            known[:, k] = found.known
+            sizes.append(np.bincount(found.clip, minlength=len(run)))
+            spans.append(self.clock.first_after_each(np.stack((found.start_s, found.end_s), axis=1)))
+            names.append(self._named(k, found))
+            self._count(k, names[-1], half[k][found.clip])
+        indptr = np.concatenate(([0], np.cumsum(np.concatenate(sizes)))).astype(np.int64)
+        frames = np.asarray(n_frames, dtype=np.int64)
+        return Stretches(frames, known, indptr, np.concatenate(spans), np.concatenate(names))
 
-    def _count(self, sizes: npt.NDArray[np.int64], name: npt.NDArray[np.int32]) -> None:
-        n_clips = len(sizes)
-        side = self.half[:, self._n_clips : self._n_clips + n_clips]
-        self._n_clips += n_clips
-        kind = np.repeat(np.tile(np.arange(len(self.kinds)), n_clips), sizes.ravel())
-        sides = np.repeat(side.T.ravel(), sizes.ravel())
-        for k, numbers in enumerate(self._names):
-            n_names = max(numbers.values()) + 1 if len(numbers) > 1 else 0
-            counts = np.zeros((2, n_names), dtype=np.int64)
-            counts[:, : self._counts[k].shape[1]] = self._counts[k]
-            for half in (0, 1):
-                counts[half] += np.bincount(name[(kind == k) & (sides == half) & (name >= 0)], minlength=n_names)
-            self._counts[k] = counts
+    def _named(self, k: int, found: LabelColumns) -> npt.NDArray[np.int32]:
+        """The number among all labels of kind `k` of each stretch's label; space around a label counts for nothing."""
+        numbers, of_label = self._names[k], np.full(len(found.labels), -1, dtype=np.int32)
+        for i in np.flatnonzero(np.bincount(found.label)).tolist():
+            of_label[i] = numbers.setdefault(found.labels[i].strip(), len(numbers) - 1)
+        return of_label[found.label]
+
+    def _count(self, k: int, name: npt.NDArray[np.int32], half: npt.NDArray[np.uint8]) -> None:
+        n_names = len(self._names[k]) - 1
+        counts = np.zeros((2, n_names), dtype=np.int64)
+        counts[:, : self._counts[k].shape[1]] = self._counts[k]
+        for side in (0, 1):
+            counts[side] += np.bincount(name[(half == side) & (name >= 0)], minlength=n_names)
+        self._counts[k] = counts
 
     def classes(self) -> list[tuple[tuple[str, ...], npt.NDArray[np.int64]]]:
         """Return the classes of every kind that were met often enough, and how often: names and counts `[c]`.
@@ -271,7 +347,7 @@ class Painter:
         for kind, numbers, counts in zip(self.kinds, self._names, self._counts, strict=True):
             totals = counts.sum(axis=0)
             enough = (totals >= kind.min_count) & (counts.min(axis=0) >= kind.min_count / 4)
-            met = {label.strip(): int(totals[n]) for label, n in numbers.items() if n >= 0 and enough[n]}
+            met = {label: int(totals[n]) for label, n in numbers.items() if n >= 0 and enough[n]}
             names = tuple(sorted(sorted(met, key=lambda name: (-met[name], name))[:MAX_CLASSES]))
             found.append((names, np.array([met[name] for name in names], dtype=np.int64)))
         return found
@@ -286,7 +362,7 @@ class Painter:
             index = {name: i for i, name in enumerate(own)}
             table = np.full(len(self._names[k]), len(own), dtype=np.int16)
             for label, n in self._names[k].items():
-                table[n] = index.get(label.strip(), len(own))  # number −1, "none of them", is the last of the table
+                table[n] = index.get(label, len(own))  # number −1, "none of them", is the last of the table
             of_name.append(table)
             first_name.append(first_name[-1] + len(table))
         frames = np.full((int(stretches.n_frames.sum()), len(chosen)), DROPPED, dtype=np.int16)
@@ -300,25 +376,17 @@ class Painter:
         return frames, labelled, constant & labelled
 
 
-def _numbered(label: str, numbers: dict[str, int]) -> int:
-    """Give a label a number: that of the same label without space around it, or the next."""
-    plain = label.strip()
-    if plain not in numbers:
-        numbers[plain] = max(numbers.values()) + 1
-    return numbers.setdefault(label, numbers[plain])
-
-
 @numba.njit(cache=True, nogil=True)
 def _paint(n_frames, known, indptr, span, name, chosen, first_name, of_name, n_classes, frames, constant):  # type: ignore[no-untyped-def]
-    start, n_kinds = 0, known.shape[1]
-    for b in range(len(n_frames)):
+    start, n_clips = 0, len(n_frames)
+    for b in range(n_clips):
         end = start + n_frames[b]
         for column in range(len(chosen)):
             k = chosen[column]
             if known[b, k] == 1:
                 frames[start:end, column] = n_classes[column]
             last = first_name[column + 1] - 1
-            for r in range(indptr[b * n_kinds + k], indptr[b * n_kinds + k + 1]):
+            for r in range(indptr[k * n_clips + b], indptr[k * n_clips + b + 1]):
                 c = of_name[last if name[r] < 0 else first_name[column] + name[r]]
                 for t in range(start + span[r, 0], min(end, start + max(span[r]))):
                     frames[t, column] = c
