@@ -100,6 +100,26 @@ def test_measures_in_float32_are_those_of_the_reference(mini: Corpus) -> None:
             np.testing.assert_allclose(found[:, column], getattr(reference, name), atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("f0_hz", [60.5, 97.0, 211.3, 399.0])
+def test_pitch_in_float32_is_that_of_the_reference_down_to_the_lowest(f0_hz: float) -> None:
+    phase = 2 * np.pi * f0_hz * np.arange(16000) / 16000
+    voice = sum(0.1 * np.sin(h * phase) / h for h in range(1, 13)).astype(np.float32)
+    found = frame_measures(Clip.from_samples(voice, 16000), Clock(offset_s=0.1), 40)
+    reference = acoustics(voice, 0.1 + 0.02 * np.arange(40))
+    np.testing.assert_allclose(found[:, 3], reference.f0_hz, rtol=1e-4)
+    np.testing.assert_allclose(found[:, 2], reference.voicing, atol=1e-4)
+
+
+def test_before_and_beyond_the_recording_is_silence() -> None:
+    for n in (40, 700, 1600):  # windows that hear both ends, too
+        noise = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+        found = frame_measures(Clip.from_samples(noise, 16000), Clock(offset_s=-0.1), 20)
+        reference = acoustics(noise, 0.02 * np.arange(20) - 0.1)
+        np.testing.assert_allclose(found[:, 0], reference.energy_db, atol=2e-3)
+        np.testing.assert_allclose(found[:, 1], reference.tilt_db, atol=2e-3)
+        assert (found[[0, 1, -1], 0] < -79.9).all()
+
+
 def test_the_measures_of_a_frame_depend_on_nothing_but_its_window(mini: Corpus) -> None:
     """Neither on the frames that are analysed with it, nor on the number of threads."""
     threads = torch.get_num_threads()
