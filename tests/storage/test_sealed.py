@@ -15,7 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otoscope.errors import OtoscopeError
-from otoscope.storage.arrays import BLOCK_BYTES, ArrayFile, DamagedError, Strings, pack_strings, write_arrays
+from otoscope.storage.arrays import (
+    BLOCK_BYTES,
+    ArrayFile,
+    DamagedError,
+    Growing,
+    Strings,
+    pack_strings,
+    write_arrays,
+)
 from otoscope.storage.sealed import CHECKS, COPY, META, SealedFolder, seal
 
 FORMAT = {"format": "test-folder", "version": 2}
@@ -246,3 +254,23 @@ def test_rows_beyond_the_end_are_none(folder: Path) -> None:
     assert [len(file.read("long", *span)) for span in ((-5, 3), (49_999, 60_000), (60_000, None), (5, 2), (0, -3))] == [
         3, 1, 0, 0, 0,
     ]  # fmt: skip
+
+
+def test_arrays_that_grew_on_disk_are_written_as_those_in_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    growing = {"wide": Growing(tmp_path, np.float32, (3,)), "long": Growing(tmp_path, np.int64)}
+    for sizes in ((0, 1, 70_000, 5), (), (2, 0, 3)):  # begun anew each time, shorter than before
+        whole: dict[str, list[np.ndarray]] = {"wide": [np.zeros((0, 3), np.float32)], "long": [np.zeros(0, np.int64)]}
+        for size in sizes:
+            whole["wide"].append(rng.random((2 * size, 3), dtype=np.float32)[::2])
+            whole["long"].append(rng.integers(0, 9, size))
+            for name, array in growing.items():
+                array.append(whole[name][-1])
+        write_arrays(tmp_path / "grown", growing)
+        write_arrays(tmp_path / "whole", {name: np.concatenate(pieces) for name, pieces in whole.items()})
+        assert (tmp_path / "grown").read_bytes() == (tmp_path / "whole").read_bytes()
+        for array in growing.values():
+            array.clear()
+    with pytest.raises(ValueError, match="do not fit"):
+        growing["wide"].append(np.zeros((2, 4), np.float32))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["grown", "whole"]

@@ -7,9 +7,11 @@ import json
 import math
 import mmap
 import os
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +43,64 @@ class DamagedError(OtoscopeError):
         self.path, self.what, self.start, self.stop = path, what, start, stop
 
 
-def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+class Growing:
+    """An array that grows by rows in a scratch file: memory holds none of it.
+
+    The file has no name that would outlive the process. An array that begins anew writes over it: pages that the
+    system holds already cost far less than new ones.
+
+    Args:
+        folder: the file lies on the same disk.
+        row_shape: shape of a row.
+    """
+
+    def __init__(self, folder: Path, dtype: npt.DTypeLike, row_shape: tuple[int, ...] = ()) -> None:
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.row_shape = row_shape
+        self.n_rows = 0
+        self._row_bytes = self.dtype.itemsize * math.prod(row_shape)
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        self.close = weakref.finalize(self, self._file.close)
+        """Let go of the file; so does whoever forgets the array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return (self.n_rows, *self.row_shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return self.n_rows * self._row_bytes
+
+    def append(self, rows: npt.NDArray[Any]) -> None:
+        """Add rows at the end."""
+        if rows.shape[1:] != self.row_shape:
+            raise ValueError(f"rows of shape {rows.shape[1:]} do not fit to those of {self.row_shape}")
+        left = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1).view(np.uint8).data
+        self._file.seek(self.nbytes)
+        while left:
+            left = left[self._file.write(left) :]
+        self.n_rows += len(rows)
+
+    def clear(self) -> None:
+        """Begin anew, with no rows."""
+        self.n_rows = 0
+
+    def tofile(self, file: BinaryIO) -> None:
+        """Write the bytes of the array to a file."""
+        self._file.seek(0)
+        piece = memoryview(bytearray(min(self.nbytes, 4 * BLOCK_BYTES)))
+        left = self.nbytes
+        while left:
+            n = self._file.readinto(piece[: min(left, len(piece))])
+            if not n:
+                raise OSError("a scratch file lost its end")
+            file.write(piece[:n])
+            left -= n
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any] | Growing]) -> None:
     """Write named arrays as one safetensors file; the same arrays give the same bytes.
 
     Wide types come first, so that every array is aligned to its type when mapped.
@@ -63,7 +122,9 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
         for _, array in ordered:
-            np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tofile(file)
+            if isinstance(array, np.ndarray):
+                array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+            array.tofile(file)
 
 
 def block_checks(path: Path) -> npt.NDArray[np.uint64]:

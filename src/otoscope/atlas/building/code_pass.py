@@ -18,13 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from otoscope.atlas.building.measures import MEASURES
 from otoscope.atlas.building.totals import Totals
 from otoscope.atlas.codes import FrameCode
 from otoscope.atlas.format import PART_ENTRIES, PART_FRAMES, codes_part
 from otoscope.dictionaries import SparseCode
 from otoscope.errors import OtoscopeError
 from otoscope.storage import atomic_path, plain_os_errors
-from otoscope.storage.arrays import ArrayFile, DamagedError, block_checks, write_arrays
+from otoscope.storage.arrays import ArrayFile, DamagedError, Growing, block_checks, write_arrays
 
 FORMAT, VERSION = "otoscope-atlas-pass", 2
 JOURNAL = "journal.jsonl"
@@ -35,6 +36,8 @@ Measures = npt.NDArray[np.float32]
 
 class CodeWriter:
     """Appends clips to `folder/codes`; continues after the last whole part of an interrupted pass with the same key.
+
+    Clips of a part that is not full lie in scratch files that a killed pass does not leave behind.
 
     Attributes:
         folder: where the parts lie, and `journal.jsonl`: a line for the key, then one for each finished part.
@@ -49,10 +52,15 @@ class CodeWriter:
         self.clip_frames: list[int] = []
         self.parts: list[dict[str, int]] = []
         self.n_entries = self.n_frames = 0
-        self._held: list[tuple[FrameCode, Measures]] = []
-        self._held_frames = self._held_entries = 0
+        self._held_clips = self._held_frames = self._held_entries = 0
         with plain_os_errors(folder):
             self._resume()
+            self._held = {
+                "indptr": Growing(folder, np.int64),
+                "features": Growing(folder, np.uint32),
+                "values": Growing(folder, np.float32),
+                "measures": Growing(folder, np.float32, (len(MEASURES),)),
+            }
 
     @property
     def n_clips(self) -> int:
@@ -63,7 +71,13 @@ class CodeWriter:
         """Add the code and the acoustic measures `[t, 4]` of the next clip."""
         if self.n_frames + code.n_frames >= MAX_FRAMES:
             raise OtoscopeError("An atlas holds at most 2³² frames; build one per part of the corpus.")
-        self._held.append((code, measures))
+        with plain_os_errors(self.folder):
+            indptr = code.indptr + (self._held_entries - code.indptr[0])
+            self._held["indptr"].append(indptr[1:] if self._held_clips else indptr)
+            self._held["features"].append(code.features)
+            self._held["values"].append(code.values)
+            self._held["measures"].append(measures)
+        self._held_clips += 1
         self._held_frames += code.n_frames
         self._held_entries += len(code.features)
         self.n_frames += code.n_frames
@@ -73,8 +87,10 @@ class CodeWriter:
 
     def close(self) -> list[dict[str, int]]:
         """Write what is held; return the parts as `{"first_frame": …, "n_frames": …, "n_clips": …}`."""
-        if self._held:
+        if self._held_clips:
             self._flush()
+        for array in self._held.values():
+            array.close()
         return [{key: part[key] for key in ("first_frame", "n_frames", "n_clips")} for part in self.parts]
 
     def part(self, number: int) -> ArrayFile:
@@ -86,20 +102,22 @@ class CodeWriter:
         part = {
             "first_frame": self.n_frames - self._held_frames,
             "n_frames": self._held_frames,
-            "n_clips": len(self._held),
+            "n_clips": self._held_clips,
             "n_entries": self._held_entries,
         }
         with atomic_path(self.folder / codes_part(number)) as temporary:
-            write_arrays(temporary, _joined(self._held))
+            write_arrays(temporary, self._held)
         if self.totals is not None:
             with atomic_path(self.folder / _totals_of(number)) as temporary:
                 self.totals.save(temporary)
-        clip_frames = self.clip_frames[-len(self._held) :]
+        clip_frames = self.clip_frames[-self._held_clips :]
         self._note({**part, "clip_frames": clip_frames, "check": _check(self.folder / codes_part(number))})
         (self.folder / _totals_of(number - 1)).unlink(missing_ok=True)
         self.parts.append(part)
         self.n_entries += self._held_entries
-        self._held, self._held_frames, self._held_entries = [], 0, 0
+        self._held_clips = self._held_frames = self._held_entries = 0
+        for array in self._held.values():
+            array.clear()
 
     def _resume(self) -> None:
         """Take over the leading parts that are as they were written; forget all others."""
@@ -132,16 +150,6 @@ class CodeWriter:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def _joined(held: list[tuple[FrameCode, Measures]]) -> dict[str, npt.NDArray[Any]]:
-    counts = np.concatenate([np.diff(code.indptr) for code, _ in held])
-    return {
-        "indptr": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        "features": np.concatenate([code.features for code, _ in held]),
-        "values": np.concatenate([code.values for code, _ in held]),
-        "measures": np.concatenate([measures for _, measures in held]),
-    }
 
 
 def _totals_of(number: int) -> str:

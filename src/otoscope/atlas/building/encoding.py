@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,10 @@ def _pilot(
     counts: dict[int, int] = {}
     with track("find floors", PILOT_FRAMES, progress, unit="frames") as advance:
         for position in pilot_clips(whole, counts.__getitem__):
-            frames = stream.frames(whole[position], dictionaries)
+            clip = whole[position]
+            if stream.costly:  # not by `Clip.samples`, which would keep them for later
+                clip = dataclasses.replace(clip, source=clip.decode(), start_s=0.0, end_s=None)
+            frames = stream.frames(clip, dictionaries)
             counts[position] = len(frames[0])
             yield position, [encoded(each, part) for each, part in zip(dictionaries, frames, strict=True)]
             advance(len(frames[0]))

@@ -1,7 +1,8 @@
 """From frames with their features to features with their frames, in bounded memory.
 
-Every part of the codes is sorted by feature into scratch files; `blocks` then gathers the parts' pieces of a few
-features at a time with plain reads. Memory grows with features and block size, never with the number of frames.
+Every part of the codes is sorted by feature into scratch files, as many features at a time as fit into little memory;
+`blocks` then gathers the parts' pieces of a few features at a time with plain reads. Memory grows with features and
+block size, never with the number of frames.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import ArrayFile
 
 BLOCK_ENTRIES = 1 << 17
+RUN_ENTRIES = 1 << 18
+"""Entries of a part that are sorted at a time."""
 
 
 class Transposed:
@@ -30,20 +33,29 @@ class Transposed:
         self.counts = np.zeros(n_features, dtype=np.int64)
         """`[n]` entries of every feature."""
         self._starts: list[int] = [0]
+        self._run = np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.float32)
         folder.mkdir(parents=True, exist_ok=True)
         self._files = {name: open(folder / name, "w+b") for name in ("indptr", "frames", "values")}  # noqa: SIM115
 
     def add(self, part: ArrayFile, first_frame: int) -> None:
         """Take in a part of the codes whose first frame is `first_frame` in the corpus."""
-        indptr, frames, values = _by_feature(
-            part.read("indptr"), part.read("features"), part.read("values"), self.n_features, first_frame
-        )
+        of_frame, features, values = part.read("indptr"), part.read("features"), part.read("values")
+        indptr = np.zeros(self.n_features + 1, dtype=np.int64)
+        np.cumsum(_counts(features, self.n_features), out=indptr[1:])
+        indptr.tofile(self._files["indptr"])
+        next_entry = of_frame[:-1].copy()
+        for first, last in _runs(indptr):
+            lo, n = indptr[first], indptr[last] - indptr[first]
+            if len(self._run[0]) < n:
+                self._run = np.empty(n, dtype=np.uint32), np.empty(n, dtype=np.float32)
+            _by_feature(of_frame, next_entry, features, values, indptr[first:last] - lo, first, first_frame, *self._run)
+            for name, array in zip(("frames", "values"), self._run, strict=True):
+                array[:n].tofile(self._files[name])
         part.release()
         self.counts += np.diff(indptr)
         self._starts.append(self._starts[-1] + int(indptr[-1]))
-        for name, array in (("indptr", indptr), ("frames", frames), ("values", values)):
-            array.tofile(self._files[name])
-            self._files[name].flush()
+        for file in self._files.values():
+            file.flush()
 
     def blocks(self, max_entries: int = BLOCK_ENTRIES, first: int = 0, last: int | None = None) -> Iterator[Block]:
         """Yield features `first:last` in order, as many at a time as stay under `max_entries` (at least one)."""
@@ -97,21 +109,37 @@ def _scatter(row, frames, values, position, out_frames, out_values):  # type: ig
         position[i] = at
 
 
+def _runs(indptr: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield features (first, stop), as many at a time as stay under `RUN_ENTRIES` (at least one)."""
+    first, stop = 0, len(indptr) - 1
+    while first < stop:
+        last = max(first + 1, int(np.searchsorted(indptr, indptr[first] + RUN_ENTRIES, side="right")) - 1)
+        yield first, last
+        first = last
+
+
 @numba.njit(cache=True, nogil=True)
-def _by_feature(frame_indptr, features, values, n_features, first_frame):  # type: ignore[no-untyped-def]
-    """Counting sort by feature; frames stay ascending."""
-    indptr = np.zeros(n_features + 1, dtype=np.int64)
+def _counts(features, n_features):  # type: ignore[no-untyped-def]
+    counts = np.zeros(n_features, dtype=np.int64)
     for entry in range(len(features)):
-        indptr[features[entry] + 1] += 1
-    for i in range(n_features):
-        indptr[i + 1] += indptr[i]
-    at = indptr[:-1].copy()
-    frames = np.empty(len(features), dtype=np.uint32)
-    strengths = np.empty(len(features), dtype=np.float32)
-    for t in range(len(frame_indptr) - 1):
-        for entry in range(frame_indptr[t], frame_indptr[t + 1]):
-            i = features[entry]
-            frames[at[i]] = first_frame + t
-            strengths[at[i]] = values[entry]
+        counts[features[entry]] += 1
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _by_feature(of_frame, next_entry, features, values, at, first, first_frame, out_frames, out_values):  # type: ignore[no-untyped-def]
+    """Counting sort of the entries of features `first:first + len(at)`; frames stay ascending.
+
+    `at [m]` is where those of each feature begin in `out_…`, `next_entry [t]` the first entry of every frame that
+    belongs to them: features ascend within a frame, so that nothing is looked at twice.
+    """
+    last = first + len(at)
+    for t in range(len(next_entry)):
+        entry, stop = next_entry[t], of_frame[t + 1]
+        while entry < stop and features[entry] < last:
+            i = features[entry] - first
+            out_frames[at[i]] = first_frame + t
+            out_values[at[i]] = values[entry]
             at[i] += 1
-    return indptr, frames, strengths
+            entry += 1
+        next_entry[t] = entry
