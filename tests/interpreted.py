@@ -10,7 +10,13 @@ from otoscope.atlas import Atlas
 from otoscope.atlas.interpretation import Interpretation, Rung, Score
 from otoscope.storage import sha256_file
 
-BY = {"model": "a-model", "prompt_version": "1", "confidence": 0.9}
+BY = {
+    "model": "a-model",
+    "endpoint": "http://gpu-box:8000/v1",
+    "asked_at": "2026-11-02T08:15:30Z",
+    "prompt_version": "1",
+    "confidence": 0.9,
+}
 HOSTILE = "<b onclick=alert(1)>Hiss</b> & \x1b[31mbreath\u202e."
 """What a model may say; pages show all but the control characters, as text."""
 

@@ -63,7 +63,9 @@ def test_every_feature_has_a_page_that_says_what_the_atlas_says(written: Path, a
         for kind, moments in page["examples"].items():
             values = [example.value for example in entry.examples(kind, 6 if kind == "top" else 3)]
             assert [moment["value"] for moment in moments] == pytest.approx(values, rel=1e-3)
-    assert pages[M]["interpretation"]["rungs"][2]["explanation"] == "It is active at m."
+    said = pages[M]["interpretation"]["rungs"][2]
+    assert (said["explanation"], said["model"]) == ("It is active at m.", "a-model")
+    assert said["endpoint"] is None, "an address of somebody's network is not published"
     said = read_json(written / "data" / "site.json")
     files = [path for path in written.rglob("*.json") if "features" in path.parts]
     assert len(files) > len(pages) / said["pages"] / 2

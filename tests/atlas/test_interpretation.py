@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -228,7 +229,7 @@ def test_a_model_that_reads_the_card_is_supported_where_there_is_something_to_kn
     of_m = by_unit[M].score
     assert of_m.balanced_accuracy > 0.75 > 0.65 > max(of_m.null, of_m.shuffled)
     assert by_unit[M].by["model"] == "planted-reader"
-    assert by_unit[SIREN].by["asked"] == by_unit[SIREN].by["requests"] == 1 + 4 + 2 * 2 + 2
+    assert by_unit[SIREN].by["questions"] == by_unit[SIREN].by["requests"] == 1 + 4 + 2 * 2 + 2
     assert by_unit[M].by["prompt_tokens"] == 100 * by_unit[M].by["requests"]
     assert len(server.requests) == sum(rung.by["asked"] for rung in by_unit.values())
 
@@ -288,6 +289,38 @@ def test_what_was_answered_is_not_asked_again(atlas: Atlas, world: World, tmp_pa
     assert {row["model"] for row in rows[1:]} == {"planted-reader", "another-model"}
     assert all(row["messages"] and row["answer"] for row in rows[1:])
     assert not any(b"sk-very-secret" in each.read_bytes() for each in tmp_path.iterdir())
+
+
+def test_where_and_when_a_model_was_asked_is_that_of_the_kept_answer(
+    atlas: Atlas, world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "units.jsonl"
+    kept = path.with_suffix(".exchanges.jsonl")
+
+    def run() -> tuple[dict[str, Any], str]:
+        with chat_server(reader) as server:
+            options = {"endpoint": there(server.url), "to": path, "trials": FEW}
+            (found,) = interpret(atlas, world.corpus, [M], progress=False, **options)  # type: ignore[arg-type]
+        return found.rung(3).by, server.url
+
+    first, url = run()
+    rows = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
+    assert {row["endpoint"] for row in rows[1:]} == {url}
+    assert (first["endpoint"], first["asked_at"]) == (url, rows[1]["asked_at"])
+    long_ago = "2001-02-03T04:05:06Z"
+    lines = [json.dumps(row | ({"asked_at": long_ago} if "key" in row else {})) for row in rows]
+    kept.write_text("\n".join([*lines, ""]), "utf-8")
+    again, elsewhere = run()
+    assert elsewhere != url
+    assert again == first | {"asked": 0, "asked_at": long_ago}, "nothing was asked, so nobody else was"
+    before = path.read_bytes()
+    run()
+    assert path.read_bytes() == before
+    for row in rows[1:]:
+        del row["endpoint"], row["asked_at"]
+    kept.write_text("\n".join([*map(json.dumps, rows), ""]), "utf-8")
+    old, _ = run()
+    assert old == again | {"endpoint": None, "asked_at": None}, "answers that an older version has kept"
 
 
 def test_a_question_is_known_by_model_prompt_version_and_every_word(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from chat_server import ChatServer, Handler, chat_server
@@ -23,7 +24,8 @@ def echo(messages: list[dict[str, str]]) -> str:
 
 
 def endpoint(server: ChatServer, **options: object) -> Endpoint:
-    return Endpoint(server.url, "tiny", **{"backoff_s": 0.0, "timeout_s": 5.0, **options})  # type: ignore[arg-type]
+    url = str(options.pop("url", server.url))
+    return Endpoint(url, "tiny", **{"backoff_s": 0.0, "timeout_s": 5.0, **options})  # type: ignore[arg-type]
 
 
 def status(code: int, text: str = "no", **headers: str) -> Fault:
@@ -65,6 +67,15 @@ def test_a_question_is_answered_and_its_cost_counted() -> None:
     (request,), (headers,) = server.requests, server.headers
     assert (request["path"], request["model"], request["messages"]) == ("/v1/chat/completions", "tiny", ASKED)
     assert headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_an_answer_says_where_and_when_it_was_asked_for() -> None:
+    with chat_server(echo, status(500)) as server:
+        began = datetime.now(UTC).replace(microsecond=0)
+        answer = endpoint(server, url=f"{server.url}/").ask(ASKED)
+    assert answer.endpoint == server.url
+    assert began <= datetime.strptime(answer.asked_at or "", "%Y-%m-%dT%H:%M:%S%z") <= datetime.now(UTC)
+    assert (answer.asked_at or "").endswith("Z")
 
 
 def test_without_a_key_none_is_sent() -> None:
@@ -153,6 +164,7 @@ def test_the_key_is_in_no_message_and_no_answer() -> None:
         with pytest.raises(EndpointRefused, match="refuses the key") as refused:
             there.ask(ASKED)
     assert KEY not in str(refused.value) + repr(there)
+    assert KEY not in Endpoint(f"http://127.0.0.1/{KEY}/v1", "tiny", KEY).address
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 422])

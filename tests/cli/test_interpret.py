@@ -59,6 +59,8 @@ def test_with_an_endpoint_the_model_is_asked_and_its_cost_said(ws: Path, tmp_pat
     shown = otoscope("features", best(ws), "-w", ws)
     assert found["rungs"][2]["explanation"] in " ".join(shown.out.split())
     assert "language model tiny" in shown.out
+    when = found["rungs"][2]["by"]["asked_at"]
+    assert f"Asked at {server.url} on {when[:10]} {when[11:16]} UTC." in " ".join(shown.out.split())
     other = otoscope("features", "sae-2", "--top", "4", "-w", ws, "--json").json[-1]["feature"]
     assert "interpretation" not in otoscope("features", other, "-w", ws).out, "the control: nothing was said of it"
 

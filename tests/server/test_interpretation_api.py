@@ -43,6 +43,8 @@ def test_a_feature_tells_what_was_said_of_it_and_how_that_did(client: TestClient
     label, _, said = found["rungs"]
     assert (label["explanation"], label["trial"], label["verdict"]) == ("", None, "not tried")
     assert (said["explanation"], said["model"]) == ("Sibilants at the end of a word.", "a-model")
+    assert (said["endpoint"], said["asked_at"]) == ("http://gpu-box:8000/v1", "2026-11-02T08:15:30Z")
+    assert (label["endpoint"], label["asked_at"]) == (None, None)
     assert (said["verdict"], said["balanced_accuracy"], said["null"]) == ("supported", 0.9, 0.5)
     assert said["trial"] == (
         "Picked 18 of 20 held-out moments and 2 of 20 silent ones: 90 % right (95 % interval 80–100), "
@@ -65,6 +67,19 @@ def test_texts_are_of_one_line_and_no_longer_than_a_page_can_bear(client: TestCl
     said = told(client, LONG)["rungs"][2]["explanation"]
     assert said.startswith("<b onclick=alert(1)>Hiss</b> & [31mbreath . word")
     assert (len(said), said[-1]) == (1000, "…")
+
+
+def test_whom_and_when_may_be_missing_but_not_wrong(client: TestClient, file: Path) -> None:
+    text = file.read_text("utf-8")
+    by = json.loads(text.splitlines()[1])["rungs"][2]["by"]
+    for other in ({"model": "a-model"}, by | {"endpoint": None, "asked_at": None}):
+        file.write_text(text.replace(json.dumps(by), json.dumps(other)), "utf-8")
+        said = told(client, HELD)["rungs"][2]
+        assert (said["model"], said["endpoint"], said["asked_at"]) == ("a-model", None, None)
+    for wrong in ({"endpoint": 7}, {"asked_at": 7}, {"asked_at": "yesterday"}, {"asked_at": "2026-11-02T08:15:30"}):
+        file.write_text(text.replace(json.dumps(by), json.dumps(by | wrong)), "utf-8")
+        assert "damaged" in told(client, HELD)["problems"][0], wrong
+        assert told(client, HELD)["rungs"] == []
 
 
 def test_what_is_damaged_is_named_and_the_rest_is_shown(client: TestClient, file: Path) -> None:

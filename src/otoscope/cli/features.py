@@ -230,10 +230,17 @@ def _show_interpretation(facts: dict[str, Any]) -> None:
         color = {"supported": "green", "not supported": "yellow"}.get(rung["verdict"], "dim")
         verdict = f"[{color}]{rung['verdict']}[/]" if rung["explanation"] else ""
         why = f"{rung['why'][:1].upper()}{rung['why'][1:]}." if rung["why"] else ""
-        said = " ".join(part for part in (rung["trial"], why) if part)
+        said = " ".join(part for part in (rung["trial"], why, _asked(rung)) if part)
         says = f"{rung['name']}: {rung['explanation']}" if rung["model"] else rung["explanation"]
         listing.add_row(f"{rung['method']}{by}", escape(says), verdict, f"[dim]{escape(said)}[/]")
     out().print(listing)
+
+
+def _asked(rung: dict[str, Any]) -> str:
+    """Say where and when a language model was asked, as far as that is known."""
+    where = f"at {rung['endpoint']}" if rung["endpoint"] else ""
+    when = f"on {rung['asked_at'][:10]} {rung['asked_at'][11:16]} UTC" if rung["asked_at"] else ""
+    return f"Asked {' '.join(part for part in (where, when) if part)}." if where or when else ""
 
 
 def _show_relatives(facts: dict[str, Any]) -> None:

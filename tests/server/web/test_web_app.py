@@ -298,7 +298,8 @@ def assert_explained(page: Page) -> None:
     panel = page.locator("section", has=page.get_by_role("heading", name="Interpretation"))
     expect(panel).to_contain_text("<b onclick=alert(1)>Hiss</b> & [31mbreath .")
     expect(panel).to_contain_text(
-        "Said by a-model. Picked 18 of 20 held-out moments and 2 of 20 silent ones: 90 % right"
+        "Said by a-model at http://gpu-box:8000/v1, 2026-11-02 08:15 UTC. "
+        "Picked 18 of 20 held-out moments and 2 of 20 silent ones: 90 % right"
     )
     expect(panel.locator(".badge")).to_have_text(["supported", "not supported"])
     expect(panel).to_contain_text("Do not rely on it: it fits random features about as well.")

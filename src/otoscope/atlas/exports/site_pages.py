@@ -77,7 +77,7 @@ class Pages:
             **{name: figure(stats[name]) for name in ("f1", "f1_low", "f1_high", "density", "max", "mean")},
             "labels": [self._score(row) for row in entry.label_rows[:N_LABELS]],
             "relatives": self._relatives(entry),
-            "interpretation": None if self.told is None else self.told.shown(feature),
+            "interpretation": None if self.told is None else self.told.shown(feature, public=True),
             "histogram": {"top": figure(edges[-1]), "counts": counts.tolist()},
             "examples": {kind: self._moments(entry, kind, top) for kind in KINDS},
         }

@@ -112,8 +112,11 @@ def _judge(
 
 def _asked(each: Subject, exchanges: Exchanges, note: str = "") -> Rung:
     said = each.explanation
+    answer = exchanges.answer_to(explain_messages(each.card)) if said else None
     by = {
         "model": exchanges.endpoint.model,
+        "endpoint": answer.endpoint if answer else None,
+        "asked_at": answer.asked_at if answer else None,
         "prompt_version": exchanges.prompt_version,
         "confidence": said.confidence if said else None,
         **asdict(each.usage),

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -48,9 +49,11 @@ class Answer:
 
     Attributes:
         text: of the first choice.
-        seconds: from the last attempt's start to its end.
+        seconds: from the last attempt's start to its end, to the millisecond.
         attempts: requests it took.
         prompt_tokens, completion_tokens: as the endpoint counts them; 0 where it does not say.
+        endpoint: address that was asked, without user and query; None where it is not known any more.
+        asked_at: when the last attempt began (UTC, ISO 8601, to the second); None where it is not known any more.
     """
 
     text: str
@@ -58,6 +61,8 @@ class Answer:
     attempts: int
     prompt_tokens: int
     completion_tokens: int
+    endpoint: str | None = None
+    asked_at: str | None = None
 
 
 @dataclass(eq=False)
@@ -105,6 +110,12 @@ class Endpoint:
         """Host and port, for people."""
         return self._parts.netloc
 
+    @property
+    def address(self) -> str:
+        """Where questions go, as it may be kept: without user, password, query and key."""
+        parts = self._parts
+        return self._clean(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}")
+
     def ask(self, messages: Sequence[Message]) -> Answer:
         """Ask one question; safe to call from several threads.
 
@@ -130,14 +141,14 @@ class Endpoint:
         while True:
             options = dict(self._options)
             body = json.dumps({"model": self.model, "messages": [dict(each) for each in messages], **options})
-            began = time.monotonic()
+            asked_at, began = datetime.now(UTC), time.monotonic()
             status, headers, data = self._post(body.encode())
             refused = next((name for name in options if name in data.decode("utf-8", "replace")), None)
             if status == 400 and refused is not None:
                 self._options.pop(refused, None)
                 continue
             self._check(status, headers, data)
-            return self._read(data, time.monotonic() - began, attempt)
+            return self._read(data, time.monotonic() - began, attempt, asked_at)
 
     def _post(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """Send one request and read its whole answer within `timeout_s`."""
@@ -215,17 +226,18 @@ class Endpoint:
             f"{self.url} answered {status} ({said}); check --endpoint and --llm-model {self.model!r}."
         )
 
-    def _read(self, data: bytes, seconds: float, attempt: int) -> Answer:
+    def _read(self, data: bytes, seconds: float, attempt: int, asked_at: datetime) -> Answer:
         try:
             answer = json.loads(data)
             text = answer["choices"][0]["message"]["content"]
             usage = answer.get("usage") or {}
-            tokens = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+            prompt, completion = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _Busy("did not answer in the form of /v1/chat/completions") from error
         if not isinstance(text, str):
             raise _Busy("answered without a text")
-        return Answer(self._clean(text), seconds, attempt, *tokens)
+        when = asked_at.isoformat(timespec="seconds").replace("+00:00", "Z")
+        return Answer(self._clean(text), round(seconds, 3), attempt, prompt, completion, self.address, when)
 
     def _clean(self, text: str) -> str:
         """Take the key out of what came back, and what is no text (lone surrogates)."""

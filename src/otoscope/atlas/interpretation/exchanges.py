@@ -81,9 +81,7 @@ class Exchanges:
             EndpointError: no answer, or none that can be used.
             EndpointRefused: the endpoint will answer no question.
         """
-        key = self._key(messages)
-        with self._lock:
-            known = self._known.get(key)
+        key, known = self._key(messages), self.answer_to(messages)
         if known is not None:
             usage.add(known, asked=False)
             return read(known.text)
@@ -103,6 +101,11 @@ class Exchanges:
                 return value
         raise AssertionError("the second answer either is usable or raises")
 
+    def answer_to(self, messages: Sequence[Message]) -> Answer | None:
+        """Return the answer to a question as it was kept, in this run or an earlier one; None if there is none."""
+        with self._lock:
+            return self._known.get(self._key(messages))
+
     def _key(self, messages: Sequence[Message]) -> str:
         text = json.dumps([self.endpoint.model, self.prompt_version, [dict(each) for each in messages]], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -113,9 +116,11 @@ class Exchanges:
             **about,
             "model": self.endpoint.model,
             "prompt_version": self.prompt_version,
+            "endpoint": answer.endpoint,
+            "asked_at": answer.asked_at,
             "messages": [dict(each) for each in messages],
             "answer": answer.text,
-            "seconds": round(answer.seconds, 3),
+            "seconds": answer.seconds,
             "attempts": answer.attempts,
             "prompt_tokens": answer.prompt_tokens,
             "completion_tokens": answer.completion_tokens,
@@ -145,7 +150,8 @@ class Exchanges:
 
 def _answer(row: dict[str, Any]) -> Answer:
     attempts, prompt, completion = (int(row[name]) for name in ("attempts", "prompt_tokens", "completion_tokens"))
-    return Answer(str(row["answer"]), float(row["seconds"]), attempts, prompt, completion)
+    source = {name: None if row.get(name) is None else str(row[name]) for name in ("endpoint", "asked_at")}
+    return Answer(str(row["answer"]), float(row["seconds"]), attempts, prompt, completion, **source)
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -76,10 +76,16 @@ class Interpretations:
         """Return what was found of a feature, without its card; None if nothing was."""
         return self._found.get(feature)
 
-    def shown(self, feature: int) -> dict[str, Any] | None:
-        """Return what was found of a feature as the JSON values that pages show; texts are plain and of one line."""
+    def shown(self, feature: int, *, public: bool = False) -> dict[str, Any] | None:
+        """Return what was found of a feature as the JSON values that pages show; texts are plain and of one line.
+
+        `public`: for pages that are published, without the address at which a language model was asked.
+        """
         found = self.of(feature)
-        return None if found is None else {"note": found.note, "rungs": [_shown(rung) for rung in found.rungs]}
+        if found is None:
+            return None
+        rungs = [_shown(rung) for rung in found.rungs]
+        return {"note": found.note, "rungs": [each | {"endpoint": None} for each in rungs] if public else rungs}
 
     def search(self, text: str) -> list[int]:
         """Return the features with a supported explanation, from its sound or by a language model, that has all words.
@@ -141,6 +147,8 @@ def _shown(rung: Rung) -> dict[str, Any]:
         "why": _why(rung),
         "trial": None if score is None else trial_said(score),
         "model": rung.by.get("model"),
+        "endpoint": rung.by.get("endpoint"),
+        "asked_at": rung.by.get("asked_at"),
         "confidence": rung.by.get("confidence"),
         **{name: None if score is None else _finite(getattr(score, name)) for name in names},
         **{name: None if score is None else getattr(score, name) for name in _COUNTS},
@@ -190,7 +198,7 @@ def _rung(value: dict[str, Any]) -> Rung:
     number, by = value["rung"], value["by"]
     if type(number) is not int:
         raise TypeError("not a rung")
-    model, confidence = by.get("model"), by.get("confidence")
+    confidence = by.get("confidence")
     return Rung(
         number,
         _METHODS[number],
@@ -199,7 +207,8 @@ def _rung(value: dict[str, Any]) -> Rung:
         None if value["score"] is None else _score(value["score"]),
         _plain(value["note"]),
         {
-            "model": None if model is None else _plain(model, MAX_NAME),
+            **{name: None if by.get(name) is None else _plain(by[name], MAX_NAME) for name in ("model", "endpoint")},
+            "asked_at": None if by.get("asked_at") is None else _moment(by["asked_at"]),
             "confidence": None if confidence is None else _share(confidence),
         },
     )
@@ -226,6 +235,14 @@ def _share(value: Any, least: float = 0.0) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1:
         raise ValueError("not a share")
     return float(value)
+
+
+def _moment(text: Any) -> str:
+    """Return a moment in UTC, to the second."""
+    moment = datetime.fromisoformat(text)
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError("not a moment in UTC")
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _plain(text: Any, limit: int = MAX_TEXT) -> str:

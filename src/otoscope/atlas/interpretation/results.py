@@ -33,7 +33,9 @@ class Rung:
         name, explanation: short, and in a sentence; empty where this rung has nothing to say.
         score: on held-out moments; None where it was not tried.
         note: why there is no explanation or no score; empty otherwise.
-        by: of rung 3: model, prompt_version, confidence, requests, seconds, prompt_tokens, completion_tokens.
+        by: of rung 3: model, endpoint (its address) and asked_at (UTC) of the explanation as it was kept, None where
+            that is not known; prompt_version, confidence; questions, asked (in this run), requests, seconds,
+            prompt_tokens and completion_tokens of the explanation and its trial.
     """
 
     rung: int

@@ -18,8 +18,8 @@ class RungView(BaseModel):
     """One explanation of a feature, and how it did on held-out moments: `trial` says it in a sentence, the figures are
     its balanced accuracy, that of the same words on random features (`null`) and what it gains over them (`lift`).
 
-    `why` says why it has nothing to say, was not tried, or is not supported. `model` says the third rung, `confidence`
-    is its own.
+    `why` says why it has nothing to say, was not tried, or is not supported. `model` says the third rung; it was asked
+    at `endpoint`, at the time `asked_at`, where that is known; `confidence` is its own.
     """
 
     rung: Literal[1, 2, 3]
@@ -30,6 +30,8 @@ class RungView(BaseModel):
     why: str
     trial: str | None
     model: str | None
+    endpoint: str | None
+    asked_at: datetime | None
     confidence: float | None
     balanced_accuracy: float | None
     balanced_accuracy_low: float | None

@@ -53,7 +53,7 @@ interface FeatureInfo {
 interface Rung {
   rung: 1 | 2 | 3; method: "label" | "sound" | "language model"; name: string; explanation: string;
   verdict: "supported" | "not supported" | "not tried"; why: string; trial: string | null;
-  model: string | null; confidence: number | null; balanced_accuracy: number | null; null: number | null; lift: number | null;
+  model: string | null; endpoint: string | null; asked_at: string | null; confidence: number | null; balanced_accuracy: number | null; null: number | null; lift: number | null;
   n_active: number | null; n_silent: number | null; n_null: number | null;
 }
 interface InterpretationInfo { rungs: Rung[]; note: string; written: string | null; command: string; problems: string[] }
