@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from otoscope.atlas.building import code_pass, transposing
-from otoscope.atlas.building.code_pass import CodeWriter
+from otoscope.atlas.building.code_pass import CodeWriter, frame_code, plain_code, sides_code
+from otoscope.atlas.building.floors import FloorFinder
+from otoscope.atlas.building.totals import Totals
 from otoscope.atlas.building.transposing import transposed
 from otoscope.atlas.codes import FrameCode
+from otoscope.dictionaries import Neurons, SparseCode
 
 
 def some_code(rng: np.random.Generator, n_frames: int, n_features: int) -> FrameCode:
@@ -62,3 +66,48 @@ def test_entries_by_feature_are_those_of_a_stable_sort(
     np.testing.assert_array_equal(turned.counts, counts)
     np.testing.assert_array_equal(np.concatenate([block.frames for block in blocks]), whole.frame_of_entry()[order])
     np.testing.assert_array_equal(np.concatenate([block.values for block in blocks]), whole.values[order])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_neurons_are_kept_and_counted_as_their_code_says(seed: int) -> None:
+    """Zeros of both signs, infinities, what is no number, and magnitudes of all sizes."""
+    rng = np.random.default_rng(seed)
+    d = (1, 5, 64, 65, 130, 200)[seed]
+    neurons = Neurons("encoder.0.mlp.post", d)
+    floors = np.where(rng.random(2 * d) < 0.3, 0, 10.0 ** rng.integers(-20, 20, 2 * d)).astype(np.float32)
+    floors[0] = 1
+    of_code, of_frames = Totals.of_none(2 * d), Totals.of_none(2 * d)
+    pilots = FloorFinder(2 * d), FloorFinder(2 * d)
+    for n_frames in (150, 0, 64):
+        frames = (rng.normal(size=(n_frames, d)) * 10.0 ** rng.integers(-40, 30)).astype(np.float32)
+        for value in (0.0, -0.0, np.nan, -np.nan):
+            frames[rng.random(frames.shape) < 0.1] = value
+        frames[:1] = np.inf if n_frames == 64 else floors[:d]
+        code = neurons.encode(torch.from_numpy(frames))
+        expected = frame_code(code, floors, of_code)
+        for found in (sides_code(frames, floors), sides_code(frames, floors, of_frames)):
+            for name in FrameCode._fields:
+                one, other = getattr(found, name), getattr(expected, name)
+                assert one.dtype == other.dtype
+                assert one.tobytes() == other.tobytes()
+        pilots[0].add(*plain_code(code))
+        pilots[1].add_sides(frames)
+    for name, counted in vars(of_code).items():
+        np.testing.assert_array_equal(getattr(of_frames, name), counted)
+    np.testing.assert_array_equal(pilots[0].floors(), pilots[1].floors())
+
+
+@pytest.mark.parametrize("k", [1, 2, 31, 128, 129])
+def test_features_ascend_within_every_frame(k: int) -> None:
+    """In whatever order a code has them, and if one has a feature twice, which none should."""
+    rng = np.random.default_rng(k)
+    indices = rng.random((40, 300)).argsort(axis=1)[:, :k].astype(np.int32)
+    indices[20:] //= 2
+    values = np.maximum(rng.normal(1, 1, (40, k)), 0).astype(np.float32)
+    found = frame_code(SparseCode(torch.from_numpy(values), torch.from_numpy(indices), 300))
+    for t in range(40):
+        kept = values[t] > 0
+        order = np.lexsort((values[t][kept].view(np.uint32), indices[t][kept]))
+        frame = found.part(t, t + 1)
+        np.testing.assert_array_equal(frame.features, indices[t][kept][order])
+        np.testing.assert_array_equal(frame.values, values[t][kept][order])

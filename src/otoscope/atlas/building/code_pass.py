@@ -30,6 +30,8 @@ from otoscope.storage.arrays import ArrayFile, DamagedError, Growing, block_chec
 FORMAT, VERSION = "otoscope-atlas-pass", 2
 JOURNAL = "journal.jsonl"
 MAX_FRAMES = 2**32
+FEW = 128
+"""Up to so many entries of a frame, counting how many come before each is the quickest way to sort."""
 
 Measures = npt.NDArray[np.float32]
 
@@ -198,9 +200,47 @@ def frame_code(
     return FrameCode(*_compact(values, indices, np.zeros(1, np.float32) if floors is None else floors))
 
 
+def sides_code(
+    frames: npt.NDArray[np.float32], floors: npt.NDArray[np.float32], totals: Totals | None = None
+) -> FrameCode:
+    """Return what `frame_code` returns for frames `[t, d]` whose features are the two sides of every unit: first all
+    that are above 0, then, as features `d…2d`, all that are below."""
+    n_kept = _n_kept(frames, floors) if totals is None else totals.count_sides(frames, floors)
+    return FrameCode(*_sides(frames, floors, n_kept))
+
+
 def plain_code(code: SparseCode) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
     """Return values and indices `[t, k]` of a code as arrays."""
     return code.values.detach().float().cpu().contiguous().numpy(), code.indices.cpu().contiguous().numpy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _n_kept(frames, floors):  # type: ignore[no-untyped-def]
+    n_frames, d = frames.shape
+    n = 0
+    for t in range(n_frames):
+        for i in range(d):
+            n += frames[t, i] > floors[i]
+            n += -frames[t, i] > floors[d + i]
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _sides(frames, floors, n_kept):  # type: ignore[no-untyped-def]
+    n_frames, d = frames.shape
+    indptr = np.zeros(n_frames + 1, dtype=np.int64)
+    features = np.empty(n_kept + 1, dtype=np.uint32)
+    kept = np.empty(n_kept + 1, dtype=np.float32)
+    n = 0
+    for t in range(n_frames):
+        for i in range(d):  # written in any case and overwritten if not kept: no branch to predict
+            features[n], kept[n] = i, frames[t, i]
+            n += frames[t, i] > floors[i]
+        for i in range(d):
+            features[n], kept[n] = d + i, -frames[t, i]
+            n += -frames[t, i] > floors[d + i]
+        indptr[t + 1] = n
+    return indptr, features[:n], kept[:n]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -212,6 +252,7 @@ def _compact(values, indices, floors):  # type: ignore[no-untyped-def]
     features = np.empty(n_frames * k + 1, dtype=np.uint32)
     kept = np.empty(n_frames * k + 1, dtype=np.float32)
     late, late_values = np.empty(k, dtype=np.uint32), np.empty(k, dtype=np.float32)
+    before, bits_before = np.empty(k, dtype=np.uint32), np.empty(k, dtype=np.uint32)
     n = 0
     for t in range(n_frames):
         first = n
@@ -227,24 +268,36 @@ def _compact(values, indices, floors):  # type: ignore[no-untyped-def]
                 at += i < middle
                 n_late += i >= middle
             features[at:n], kept[at:n] = late[:n_late], late_values[:n_late]
-        _sort(features[first:n], kept[first:n])
+        _sort(features[first:n], kept[first:n].view(np.uint32), before, bits_before)
         indptr[t + 1] = n
     return indptr, features[:n].copy(), kept[:n].copy()
 
 
 @numba.njit(cache=True, nogil=True)
-def _sort(features, values):  # type: ignore[no-untyped-def]
-    """Order entries by feature, in place."""
+def _sort(features, bits, before, bits_before):  # type: ignore[no-untyped-def]
+    """Order entries, given by their features and the bits of their values, by feature, in place."""
+    n = len(features)
     ascending = True
-    for e in range(1, len(features)):
+    for e in range(1, n):
         ascending &= features[e - 1] < features[e]
     if ascending:
         return
-    bits = values.view(np.uint32)
-    keys = np.empty(len(features), dtype=np.uint64)
-    for e in range(len(features)):
+    if n <= FEW:
+        before[:n], bits_before[:n] = features, bits
+        total = 0
+        for e in range(n):
+            feature, at = before[e], 0
+            for other in range(n):  # many at a time
+                at += before[other] < feature
+            features[at], bits[at] = feature, bits_before[e]
+            total += at
+        if total == n * (n - 1) // 2:
+            return
+        features[:], bits[:] = before[:n], bits_before[:n]  # a feature is there twice
+    keys = np.empty(n, dtype=np.uint64)
+    for e in range(n):
         keys[e] = (np.uint64(features[e]) << np.uint64(32)) | np.uint64(bits[e])
     keys.sort()
-    for e in range(len(features)):
+    for e in range(n):
         features[e] = np.uint32(keys[e] >> np.uint64(32))
         bits[e] = np.uint32(keys[e] & np.uint64(0xFFFFFFFF))

@@ -14,15 +14,16 @@ import numpy.typing as npt
 import torch
 
 from otoscope.activations.filling import decoded_ahead
-from otoscope.atlas.building.code_pass import CodeWriter, frame_code, plain_code
+from otoscope.atlas.building.code_pass import CodeWriter, frame_code, plain_code, sides_code
 from otoscope.atlas.building.floors import PILOT_FRAMES, FloorFinder, pilot_clips, pilot_name
 from otoscope.atlas.building.measures import frame_measures
 from otoscope.atlas.building.reuse import Donor, Donors
 from otoscope.atlas.building.sources import FrameStream
 from otoscope.atlas.building.tables import clip_fingerprints
 from otoscope.atlas.building.totals import Totals
+from otoscope.atlas.codes import FrameCode
 from otoscope.audio import Corpus
-from otoscope.dictionaries import Dictionary
+from otoscope.dictionaries import Dictionary, Neurons
 from otoscope.dictionaries.sparse_code import SparseCode
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import atomic_path
@@ -87,8 +88,7 @@ def encode(
                     continue
                 taken = plan.taken[number].get(position)
                 if taken is None:
-                    code = encoded(each.dictionary, frames[number])
-                    each.writer.append(frame_code(code, each.floors, each.writer.totals), measures)
+                    each.writer.append(_kept(each, frames[number]), measures)
                 else:
                     each.writer.append(*taken[0].read(taken[1]))
             advance(1)
@@ -122,6 +122,13 @@ class _Plan:
         )
 
 
+def _kept(each: Encoding, frames: npt.NDArray[np.float32]) -> FrameCode:
+    """Return what is kept of the frames `[t, d_in]` of one clip, and count the rest."""
+    if isinstance(each.dictionary, Neurons) and each.floors is not None:
+        return sides_code(frames, each.floors, each.writer.totals)
+    return frame_code(encoded(each.dictionary, frames), each.floors, each.writer.totals)
+
+
 def encoded(dictionary: Dictionary, frames: npt.NDArray[np.float32]) -> SparseCode:
     """Return the code of the frames `[t, d_in]` of one clip."""
     with torch.inference_mode():
@@ -146,10 +153,13 @@ def _find_floors(
     assert stream is not None
     finders = [FloorFinder(each.dictionary.n_features) for each in waiting]
     positions = []
-    for position, codes in _pilot(stream, waiting, whole, progress):
+    for position, found in _pilot(stream, [each.dictionary for each in waiting], whole, progress):
         positions.append(position)
-        for finder, code in zip(finders, codes, strict=True):
-            finder.add(*plain_code(code))
+        for each, finder, frames in zip(waiting, finders, found, strict=True):
+            if isinstance(each.dictionary, Neurons):
+                finder.add_sides(frames)
+            else:
+                finder.add(*plain_code(encoded(each.dictionary, frames)))
     for each, finder in zip(waiting, finders, strict=True):
         with atomic_path(_floors_path(each)) as temporary:
             write_arrays(temporary, {"floors": finder.floors(), "pilot": np.array(positions, dtype=np.int64)})
@@ -157,10 +167,9 @@ def _find_floors(
 
 
 def _pilot(
-    stream: FrameStream, encodings: Sequence[Encoding], whole: Corpus, progress: bool | ProgressReport
-) -> Iterator[tuple[int, list[SparseCode]]]:
-    """Yield the positions of the pilot's clips, and their codes."""
-    dictionaries = [each.dictionary for each in encodings]
+    stream: FrameStream, dictionaries: Sequence[Dictionary], whole: Corpus, progress: bool | ProgressReport
+) -> Iterator[tuple[int, list[npt.NDArray[np.float32]]]]:
+    """Yield the positions of the pilot's clips, and what each dictionary reads of them."""
     counts: dict[int, int] = {}
     with track("find floors", PILOT_FRAMES, progress, unit="frames") as advance:
         for position in pilot_clips(whole, counts.__getitem__):
@@ -169,7 +178,7 @@ def _pilot(
                 clip = dataclasses.replace(clip, source=clip.decode(), start_s=0.0, end_s=None)
             frames = stream.frames(clip, dictionaries)
             counts[position] = len(frames[0])
-            yield position, [encoded(each, part) for each, part in zip(dictionaries, frames, strict=True)]
+            yield position, frames
             advance(len(frames[0]))
 
 

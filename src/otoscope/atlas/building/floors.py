@@ -21,6 +21,7 @@ SHARE = 1 / 8
 PILOT_FRAMES = 1 << 14
 """The pilot ends with the clip that reaches this many frames (5.5 minutes)."""
 _LOWEST_EXPONENT, _OCTAVES, _STEP_BITS = -12, 24, 18  # 32 bins to an octave, from 2⁻¹² to 2¹²
+_TILE, _INFINITE = 64, 0x7F800000
 
 Floors = npt.NDArray[np.float32]
 
@@ -58,6 +59,11 @@ class FloorFinder:
         _add(values, values.view(np.int32), indices, (127 + _LOWEST_EXPONENT) << (23 - _STEP_BITS), self._bins)
         self._n_frames += len(values)
 
+    def add_sides(self, frames: npt.NDArray[np.float32]) -> None:
+        """Take in frames `[t, d]`, each unit's two sides being features."""
+        _add_sides(frames.view(np.uint32), (127 + _LOWEST_EXPONENT) << (23 - _STEP_BITS), self._bins)
+        self._n_frames += len(frames)
+
     def floors(self) -> Floors:
         """Return `[n]`: the largest edge that at least `SHARE` of all frames reach; 0 for features that are active
         in fewer. Values above it are kept: it lies just below the edge, so that ties are kept together."""
@@ -78,3 +84,19 @@ def _add(values, bits, indices, lowest, bins):  # type: ignore[no-untyped-def]
             if values[t, j] > 0:
                 at = (bits[t, j] >> _STEP_BITS) - lowest
                 bins[indices[t, j], min(max(at, 0), last)] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_sides(bits, lowest, bins):  # type: ignore[no-untyped-def]
+    """`_add` of the sides of all units, a tile at a time, so that their bins stay in the cache."""
+    n_frames, d = bits.shape
+    last = bins.shape[1] - 1
+    for first in range(0, n_frames, _TILE):
+        for unit in range(0, d, _TILE):
+            for t in range(first, min(first + _TILE, n_frames)):
+                for i in range(unit, min(unit + _TILE, d)):
+                    magnitude = np.int64(bits[t, i] & 0x7FFFFFFF)
+                    if magnitude > _INFINITE:  # no number
+                        magnitude = np.int64(0)
+                    at = min(max((magnitude >> _STEP_BITS) - lowest, 0), last)
+                    bins[i + d * np.int64(bits[t, i] >> 31), at] += ((magnitude - 1) >> 63) + 1  # 0 for 0, else 1

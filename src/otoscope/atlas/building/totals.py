@@ -21,6 +21,7 @@ COARSE, FINE = 2.0**12, 2.0**44
 """Sums are kept in units of 1 / COARSE and, what is smaller, of 1 / FINE."""
 _STEP_BITS = 20
 """A step of 2²⁰ in the bits of a float32 is an eighth of an octave."""
+_TILE, _INFINITE = 64, 0x7F800000
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -76,6 +77,11 @@ class Totals:
         """Take in the code `[t, k]` of one clip."""
         _count(values, values.view(np.int32), indices, floors, floors.view(np.int32), *vars(self).values())
 
+    def count_sides(self, frames: npt.NDArray[np.float32], floors: npt.NDArray[np.float32]) -> int:
+        """Take in the frames `[t, d]` of one clip, each unit's two sides being features; return how many
+        entries are above the floors."""
+        return int(_count_sides(frames, frames.view(np.uint32), floors.view(np.int32), *vars(self).values()))
+
     def mean(self) -> npt.NDArray[np.float64]:
         """`[n]` mean of the active values; 0 where there are none."""
         total = self.sums[:, 0] / COARSE + self.sums[:, 1] / FINE
@@ -95,7 +101,7 @@ def bin_edges(floors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _count(values, bits, indices, floors, floor_bits, active, clips, sums, highest, below):  # type: ignore[no-untyped-def]
     n_frames, k = values.shape
     n, last_bin = below.shape[0], below.shape[1] - 1
-    counts, total = np.zeros(n, dtype=np.int32), np.zeros(n)
+    counts, total = np.zeros(n, dtype=np.int64), np.zeros(n)
     for t in range(n_frames):
         for j in range(k):
             value = values[t, j]
@@ -106,9 +112,76 @@ def _count(values, bits, indices, floors, floor_bits, active, clips, sums, highe
                 highest[i] = max(highest[i], value)
                 if value <= floors[i]:
                     below[i, min((floor_bits[i] - bits[t, j]) >> _STEP_BITS, last_bin)] += 1
-    for i in range(n):
+    _take_in(counts, total, active, clips, sums)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take_in(counts, total, active, clips, sums):  # type: ignore[no-untyped-def]
+    """Add a clip's counts and sums of values."""
+    for i in range(len(counts)):
         active[i] += counts[i]
         clips[i] += counts[i] > 0
         whole = np.floor(total[i] * COARSE)
         sums[i, 0] += np.int64(whole)
         sums[i, 1] += np.int64((total[i] * COARSE - whole) * (FINE / COARSE))
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_sides(frames, bits, floor_bits, active, clips, sums, highest, below):  # type: ignore[no-untyped-def]
+    """`_count` of the sides of all units; return how many entries are above the floors."""
+    n, n_bins = below.shape
+    total = np.zeros(n)
+    _sum(frames, total[: n // 2], total[n // 2 :], highest[: n // 2], highest[n // 2 :])
+    bins = np.zeros((n, n_bins + 2), dtype=np.int32)
+    _fill(bits, floor_bits, bins)
+    counts, n_kept = np.zeros(n, dtype=np.int64), 0
+    for i in range(n):
+        for at in range(n_bins):
+            counts[i] += bins[i, 1 + at]
+            below[i, at] += bins[i, 1 + at]
+        counts[i] += bins[i, 0]
+        n_kept += bins[i, 0]
+    _take_in(counts, total, active, clips, sums)
+    return n_kept
+
+
+@numba.njit(cache=True, nogil=True)
+def _sum(frames, up, down, highest, lowest):  # type: ignore[no-untyped-def]
+    """Sums and largest magnitudes of each side; loops of one sum each are computed many at a time."""
+    n_frames, d = frames.shape
+    zero = np.float32(0)
+    for t in range(n_frames):
+        for i in range(d):
+            value = frames[t, i]
+            up[i] += np.float64(value if value > zero else zero)
+        for i in range(d):
+            value = -frames[t, i]
+            down[i] += np.float64(value if value > zero else zero)
+        for i in range(d):
+            value = frames[t, i]
+            highest[i] = value if value > highest[i] else highest[i]
+        for i in range(d):
+            value = -frames[t, i]
+            lowest[i] = value if value > lowest[i] else lowest[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _fill(bits, floor_bits, bins):  # type: ignore[no-untyped-def]
+    """Count in the first of each side's bins what is above its floor, in the last what is 0 or no number.
+
+    Magnitudes are compared by their bits, which order them, and without branches, which nobody could predict; a tile
+    at a time, so that its bins stay in the cache.
+    """
+    n_frames, d = bits.shape
+    last = bins.shape[1] - 1
+    for first in range(0, n_frames, _TILE):
+        for unit in range(0, d, _TILE):
+            for t in range(first, min(first + _TILE, n_frames)):
+                for i in range(unit, min(unit + _TILE, d)):
+                    magnitude, side = np.int64(bits[t, i] & 0x7FFFFFFF), i + d * np.int64(bits[t, i] >> 31)
+                    if magnitude > _INFINITE:
+                        magnitude = np.int64(0)
+                    at = min((floor_bits[side] - magnitude) >> _STEP_BITS, last - 2)
+                    at = (at | (at >> 63)) + 1  # 0: above the floor
+                    is_zero = (magnitude - 1) >> 63  # −1, or 0
+                    bins[side, (at & ~is_zero) | (last & is_zero)] += 1
