@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from otoscope.audio.decoding import SAMPLE_RATE_HZ
 from otoscope.errors import InputError
@@ -19,7 +18,7 @@ _DYNAMIC_RANGE = 8.0  # decades kept below the loudest point
 _SILENCE = -10.0  # log10 of it
 _INAUDIBLE = 1e-15  # samples nearer to 0 are 0: fading ends in numbers that take processors many times as long
 _N_BANDS = 4
-_FRAMES_PER_BLOCK = 512  # frames transformed at a time, so that the work stays in the cache
+_FRAMES_PER_BLOCK = 256  # frames transformed at a time, so that the work stays in the cache
 
 
 @functools.cache
@@ -57,11 +56,14 @@ def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Band:
-    """Neighbouring mel bins and the few FFT bins they look at: most of the filter matrix is zero."""
+    """Neighbouring mel bins and the few FFT bins they look at: most of the filter matrix is zero.
+
+    Power is the sum of two squares, of a real and an imaginary part: filters weigh and add all of them.
+    """
 
     mel: slice
-    fft: slice
-    filters: torch.Tensor  # [mel bins, FFT bins]
+    squares: slice
+    filters: torch.Tensor  # [mel bins, squares]
 
 
 @functools.cache
@@ -74,7 +76,8 @@ def _constants(n_mels: int, device: str) -> tuple[torch.Tensor, tuple[_Band, ...
         mel = slice(start, min(start + width, n_mels))
         heard = filters[mel].any(0).nonzero().flatten().tolist() or [0]
         fft = slice(heard[0], heard[-1] + 1)
-        bands.append(_Band(mel, fft, filters[mel, fft].contiguous().to(device)))
+        of_squares = filters[mel, fft].repeat_interleave(2, dim=1)
+        bands.append(_Band(mel, slice(2 * fft.start, 2 * fft.stop), of_squares.to(device)))
     return torch.hann_window(N_FFT).to(device), tuple(bands)
 
 
@@ -109,7 +112,6 @@ def log_mel(
     _constants(n_mels, str(audio.device))  # refuses a wrong n_mels first
     n_frames, heard = total // HOP, _n_frames_with_sound(n, total)
     mel = audio.new_empty((*audio.shape[:-1], n_mels, n_frames))
-    audio = F.hardshrink(audio, _INAUDIBLE)
     for clip, out in zip(audio.reshape(-1, n), mel.view(-1, n_mels, n_frames), strict=True):
         _log_power(_with_edges(clip, heard, total), out[:, :heard])
         floor = out[:, :heard].max() - _DYNAMIC_RANGE
@@ -125,13 +127,18 @@ def _n_frames_with_sound(n: int, total: int) -> int:
 
 def _with_edges(clip: torch.Tensor, n_frames: int, total: int) -> torch.Tensor:
     """Pad `[n]` so that frame i is `[160 i, 160 i + 400)`: reflected at the ends of the zero-padded audio."""
-    half = N_FFT // 2
+    half, n = N_FFT // 2, len(clip)
     needed = max((n_frames - 1) * HOP + half, half + 1)  # samples seen, counted from the start of the audio
-    if needed > total - half:  # the far end is seen too
-        whole = F.pad(clip, (0, total - len(clip))) if total > len(clip) else clip
-        return torch.cat([whole[1 : half + 1].flip(0), whole, whole[-half - 1 : -1].flip(0)])
-    body = F.pad(clip, (0, max(0, needed - len(clip))))[:needed]
-    return torch.cat([body[1 : half + 1].flip(0), body])
+    to_the_end = needed > total - half  # the far end is seen too
+    size = total if to_the_end else needed
+    padded = clip.new_empty(half + size + (half if to_the_end else 0))
+    body = padded[half : half + size]
+    torch.hardshrink(clip[:size], _INAUDIBLE, out=body[:n])
+    body[n:] = 0
+    padded[:half] = body[1 : half + 1].flip(0)
+    if to_the_end:
+        padded[half + size :] = body[-half - 1 : -1].flip(0)
+    return padded
 
 
 def _log_power(padded: torch.Tensor, out: torch.Tensor) -> None:
@@ -139,10 +146,11 @@ def _log_power(padded: torch.Tensor, out: torch.Tensor) -> None:
     n_mels, n_frames = out.shape
     window, bands = _constants(n_mels, str(padded.device))
     frames = padded.unfold(0, N_FFT, HOP)
+    windowed = padded.new_empty(min(_FRAMES_PER_BLOCK, n_frames), N_FFT)
     for start in range(0, n_frames, _FRAMES_PER_BLOCK):
         block = slice(start, min(start + _FRAMES_PER_BLOCK, n_frames))
-        spectrum = torch.fft.rfft(frames[block] * window)
-        power = spectrum.real.square().add_(spectrum.imag.square())
+        here = torch.mul(frames[block], window, out=windowed[: block.stop - start])
+        squares = torch.view_as_real(torch.fft.rfft(here)).flatten(1).square_()
         for band in bands:
-            torch.mm(band.filters, power[:, band.fft].T, out=out[band.mel, block])
+            torch.mm(band.filters, squares[:, band.squares].T, out=out[band.mel, block])
     out.clamp_(min=_FLOOR).log10_()
