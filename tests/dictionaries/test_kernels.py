@@ -203,6 +203,21 @@ def test_rough_scores_alone_would_choose_other_features() -> None:
 
 
 @pytest.mark.skipif(not multiplies(torch.int8), reason="this processor has no fast 8-bit products")
+@pytest.mark.parametrize("n", [900, 1023, 5000])
+def test_rough_scores_rule_out_nothing_that_counts_where_rows_differ_in_length(n: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    lengths = torch.exp2(3 * torch.randn(n, 1, generator=generator))
+    rows, x = lengths * torch.randn(n, 60, generator=generator), activations("plain", 400, 60, generator)
+    bias = -7 * lengths[:, 0] * torch.rand(n, generator=generator)
+    values, indices, left = filtered_top_k(x, rows, bias, 6)
+    expected, places = reference.top_k(x @ rows.T + bias, 6)
+    assert float(left.float().mean()) < 0.5
+    active = (expected > 0) & ~left[:, None]
+    assert torch.equal(indices.long()[active], places.long()[active])
+    assert torch.allclose(values[~left], expected[~left], rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.skipif(not multiplies(torch.int8), reason="this processor has no fast 8-bit products")
 def test_frames_that_rough_scores_cannot_decide_are_computed_in_full() -> None:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(400, 2048, generator=generator)

@@ -162,21 +162,36 @@ def _insert_sorted(found: Any, where: Any, count: int, k: int, values: Any, indi
 
 
 @jit
-def write_sorted(found: Any, where: Any, count: int, k: int, values: Any, indices: Any) -> None:
-    """Write the `k` largest of `found[:count]`, falling, the lower index first among equals; both have 64 to spare.
+def count_larger(found: Any, count: int, larger: Any) -> None:
+    """Write to `larger` how many of `found[:count]` are larger than each; both have 64 places to spare."""
+    padded = (count + 63) // 64 * 64
+    found[count:padded] = -np.inf
+    larger[:padded] = ZERO
+    for a in range(0, count, 4):  # the padding is larger than nothing
+        v, w, x, y = found[a], found[a + 1], found[a + 2], found[a + 3]
+        for b in range(padded):
+            one, two = ONE if v > found[b] else ZERO, ONE if w > found[b] else ZERO
+            three, four = ONE if x > found[b] else ZERO, ONE if y > found[b] else ZERO
+            larger[b] += (one + two) + (three + four)
 
-    Ranks are counted, which needs no branches.
+
+@jit
+def write_sorted(found: Any, where: Any, count: int, k: int, larger: Any, values: Any, indices: Any) -> None:
+    """Write the `k` largest of the positive `found[:count]`, falling, the lower index first among equals.
+
+    Ranks are counted, which needs no branches. `found` and `larger`, which is room, have 64 places to spare; `values`
+    is 0 beforehand.
     """
     if count > RANKED:
         _insert_sorted(found, where, count, k, values, indices)
         return
-    padded = (count + 63) // 64 * 64
-    found[count:padded] = -np.inf
+    count_larger(found, count, larger)
     for a in range(count):
-        value, index, before = found[a], where[a], ZERO
-        for b in range(padded):
-            before += ONE if (found[b] > value) | ((found[b] == value) & (where[b] < index)) else ZERO
-        rank = int(before)
+        value, index, rank = found[a], where[a], int(larger[a])
+        while rank < k and values[rank] == value:  # an equal is there already
+            if indices[rank] > index:
+                indices[rank], index = index, indices[rank]
+            rank += 1
         if rank < k:
             values[rank], indices[rank] = value, index
 
@@ -189,7 +204,7 @@ def _top_k(start: int, stop: int, pre: Any, k: int, values: Any, indices: Any) -
     blocks = (n + BLOCK - 1) // BLOCK
     maxima = np.empty(blocks, np.float32)
     some = np.empty(blocks + 1, np.int32)
-    found = np.empty(n + 64, np.float32)
+    found, larger = np.empty(n + 64, np.float32), np.empty(n + 64, np.float32)
     where = np.empty(n + 64, np.int32)
     for t in range(start, stop):
         row = pre[t]
@@ -202,7 +217,7 @@ def _top_k(start: int, stop: int, pre: Any, k: int, values: Any, indices: Any) -
                 count += row[i] >= limit
         values[t] = ZERO
         indices[t] = 0
-        write_sorted(found, where, count, k, values[t], indices[t])
+        write_sorted(found, where, count, k, larger, values[t], indices[t])
 
 
 @jit

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from otoscope.dictionaries.kernels.compiled import (
     BLOCK,
-    ONE,
     TINY,
     ZERO,
     block_maxima,
+    count_larger,
     jit,
     largest_magnitude,
     limit_of,
-    reaching,
     share,
     write_sorted,
 )
@@ -34,7 +33,9 @@ SPREAD = 8.0
 PROBE = 128
 """Frames by which it is decided whether rough scores rule out enough."""
 _ENTRIES = 2**19  # rough scores of a block of frames, 4 bytes each, that lie in the second cache together
-_SAMPLE = 1024  # frames and features from which the sizes of units are estimated
+_SAMPLE = 256  # frames and features from which the sizes of units are estimated
+_BLOCKS = 12  # of features, for each entry kept: few blocks hold two of the strongest
+NONE, EIGHT = np.uint64(0), np.uint64(8)
 _FEW_ROWS = 32  # a thread's least share of frames
 
 
@@ -67,18 +68,20 @@ def filtered_top_k(x: Tensor, rows: Tensor, bias: Tensor, k: int) -> tuple[Tenso
     balance = _balance(x, rows)
     rounded, frames = round_rows(rows, balance), round_rows(x, 1 / balance)
     tolerance = min(SPREAD / x.shape[1] ** 0.5, 1.0)
-    beyond = (frames.lost * tolerance + 1e-5 * (frames.norm + frames.lost)).numpy()
-    of_row = tuple(part.numpy() for part in (rounded.step, rounded.norm + rounded.lost, rounded.lost * tolerance))
+    beyond = frames.lost * tolerance + 1e-5 * (frames.norm + frames.lost)
+    of_row = (rows, bias, rounded.step, rounded.norm + rounded.lost, rounded.lost * tolerance)
     size = max(_ENTRIES // n // 64 * 64, 128) * torch.get_num_threads()
     rough = torch.empty(max(min(size, t), min(PROBE, t)), n, dtype=torch.int32)
+    # as arrays: the many slices of a loop over blocks take a tenth of the time of a tensor's
+    scores, per_row = rough.numpy(), [part.numpy() for part in of_row]
+    per_frame = [part.numpy() for part in (x, frames.step, beyond, frames.norm)]
+    results = [part.numpy() for part in (values, indices, left)]
     start, stop = 0, min(PROBE, t)
     while start < t:
-        scores = rough[: stop - start]
-        torch._int_mm(frames.codes[start:stop], rounded.codes.T, out=scores)
-        of_frame = (frames.step[start:stop].numpy(), beyond[start:stop], frames.norm[start:stop].numpy())
-        results = (values[start:stop].numpy(), indices[start:stop].numpy(), left[start:stop].numpy())
-        given = (scores.numpy(), x[start:stop].numpy(), rows.numpy(), bias.numpy())
-        share(_filter, stop - start, *given, *of_row, *of_frame, k, *results, least=_FEW_ROWS)
+        torch._int_mm(frames.codes[start:stop], rounded.codes.T, out=rough[: stop - start])
+        of_block = [scores[: stop - start], *(part[start:stop] for part in per_frame)]
+        found = [part[start:stop] for part in results]
+        share(_filter, stop - start, *of_block, *per_row, k, *found, least=_FEW_ROWS)
         if start == 0 and 4 * int(left[:stop].sum()) > stop:
             break
         start, stop = stop, min(stop + size, t)
@@ -145,17 +148,12 @@ def _scores(frame: Any, rows: Any, bias: Any, where: Any, start: int, stop: int,
 
 
 @jit
-def _kth_largest(found: Any, count: int, k: int) -> Any:
-    """Return the `k`-th largest of `found[:count]`; the place behind it is overwritten."""
-    padded = (count + 63) // 64 * 64
-    found[count:padded] = -np.inf
+def _kth_largest(found: Any, count: int, k: int, larger: Any) -> Any:
+    """Return the `k`-th largest of `found[:count]`; `larger` is room."""
+    count_larger(found, count, larger)
     kth = np.float32(np.inf)
     for a in range(count):
-        value, larger = found[a], ZERO
-        for b in range(padded):
-            larger += ONE if found[b] > value else ZERO
-        if larger < k:
-            kth = min(kth, value)
+        kth = min(kth, found[a] if larger[a] < k else np.float32(np.inf))
     return kth
 
 
@@ -170,31 +168,51 @@ def _keep_positive(found: Any, where: Any, count: int) -> int:
 
 
 @jit
+def _near(rough: Any, least: Any, marks: Any, eights: Any, near: Any) -> Any:
+    """Write the places where `rough` is at least `least` to `near`, rising; return how many. `eights`: room."""
+    for i in range(rough.shape[0]):
+        marks[i] = rough[i] >= least
+    words = marks.view(np.uint64)
+    hits, count = NONE, NONE  # without a sign: places need no check for negative ones, which count from the end
+    for e in range(words.shape[0]):  # written always, counted where it belongs: no branch to guess wrong
+        eights[hits] = e
+        hits += np.uint64(words[e] != 0)
+    for e in range(hits):
+        first = EIGHT * np.uint64(eights[e])
+        for i in range(8):
+            place = first + np.uint64(i)
+            near[count] = place
+            count += np.uint64(marks[place])
+    return np.int64(count)
+
+
+@jit
 def _filter(
     start: int,
     stop: int,
     scores: Any,
     x: Any,
+    steps: Any,
+    beyond: Any,
+    norms: Any,
     rows: Any,
     bias: Any,
     row_steps: Any,
     row_norms: Any,
     row_losts: Any,
-    steps: Any,
-    beyond: Any,
-    norms: Any,
     k: int,
     values: Any,
     indices: Any,
     left: Any,
 ) -> None:
     n, room = len(rows), 4 * k + 64
-    blocks = (n + BLOCK - 1) // BLOCK
+    blocks = min((n + BLOCK - 1) // BLOCK, _BLOCKS * k)
     rough = np.empty(n, np.float32)
     maxima = np.empty(blocks, np.float32)
-    found = np.empty(n + 64, np.float32)
-    where = np.empty(n + 64, np.int32)
-    some = np.empty(blocks + 1, np.int32)
+    marks = np.zeros((n + 7) // 8 * 8, np.uint8)
+    found, larger = np.empty(n + 64, np.float32), np.empty(n + 64, np.float32)
+    where, near, rest = np.empty(n + 64, np.int32), np.empty(n + 64, np.int32), np.empty(n + 64, np.int32)
+    eights = np.empty(len(marks) // 8 + 1, np.uint32)
     widest, coarsest = row_norms.max(), row_losts.max()
     for t in range(start, stop):
         row, step = scores[t], steps[t]
@@ -202,22 +220,23 @@ def _filter(
             rough[i] = np.float32(row[i]) * (row_steps[i] * step) + bias[i]
         block_maxima(rough, maxima)
         limit = limit_of(maxima, k)
-        count = 0
-        for b in some[: reaching(maxima, limit, some)]:
-            for i in range(b, n, blocks):  # written always, counted where it belongs: no branch to guess wrong
-                where[count] = i
-                count += rough[i] >= limit
+        # the k scores that reach the limit are at most `furthest` lower in truth, and others that much higher
+        furthest = beyond[t] * widest + norms[t] * coarsest
+        count, further = 0, 0
+        for i in near[: _near(rough, limit - (furthest + furthest), marks, eights, near)]:
+            where[count] = rest[further] = i
+            reaches = rough[i] >= limit
+            count += reaches
+            further += not reaches
         left[t] = count > room
         if left[t]:
             continue
         _scores(x[t], rows, bias, where, 0, count, found)
-        floor = max(_kth_largest(found, count, k), TINY) if count >= k else TINY
+        floor = max(_kth_largest(found, count, k, larger), TINY) if count >= k else TINY
         guessed = count
-        for b in some[: reaching(maxima, floor - (beyond[t] * widest + norms[t] * coarsest), some)]:
-            for i in range(b, n, blocks):
-                where[count] = i
-                reach = rough[i] + beyond[t] * row_norms[i] + norms[t] * row_losts[i]
-                count += (rough[i] < limit) & (reach >= floor)
+        for i in rest[:further]:
+            where[count] = i
+            count += rough[i] + beyond[t] * row_norms[i] + norms[t] * row_losts[i] >= floor
         left[t] = count > room
         if left[t]:
             continue
@@ -225,4 +244,4 @@ def _filter(
         count = _keep_positive(found, where, count)
         values[t] = ZERO
         indices[t] = 0
-        write_sorted(found, where, count, k, values[t], indices[t])
+        write_sorted(found, where, count, k, larger, values[t], indices[t])
