@@ -121,6 +121,8 @@ def test_words_of_supported_explanations_find_their_feature(client: TestClient, 
 
     assert found("sibilants word") == ([HELD], "1 by supported explanations.")
     assert found("sibi")[0] == [HELD]
+    page = client.get("/api/features", params={"q": "sibi", "atlas": "sae-2", "dead": True}).json()
+    assert page["found_by"] == [["supported explanations"]]
     assert found("pluvial")[0] == [], "it is not supported"
     assert found("held-out silent moments")[0] == [], "every explanation by sound begins so"
     assert "explanations" not in (found("s")[1] or "")

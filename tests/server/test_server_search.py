@@ -162,6 +162,9 @@ def test_words_of_a_note_find_its_feature(client: TestClient, workspace: Workspa
     page = ok(client.get("/api/features?q=xylophonic&dead=true"))
     assert [(row["atlas"], row["index"]) for row in page["rows"]] == [("sae-2", 7)]
     assert "notes" in page["note"]
+    assert page["found_by"] == [["people's notes"]]
+    assert not any(ok(client.get("/api/features?q=s&limit=5"))["found_by"]), "the control: found by the label"
+    assert ok(client.get("/api/features?q=sae-2:7&dead=true"))["found_by"] == [[]]
 
 
 def test_a_feature_comes_with_its_evidence_and_relatives(client: TestClient, workspace: Workspace) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otoscope.cli.options import DictionaryOption, JsonOption, WorkspaceOption, open_workspace
-from otoscope.cli.terminal import number, out, print_json, share, table
+from otoscope.cli.terminal import escape, number, out, print_json, share, table
 from otoscope.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from otoscope.atlas.search.facets import Filters
     from otoscope.workspace import Workspace
 
+SHORT = 56
+"""Characters of a note or an explanation that are shown."""
 COLUMNS = ("f1", "f1_low", "f1_high", "ap", "chance", "p_value", "density", "max")
 
 
@@ -23,7 +28,8 @@ def run(
     label: Annotated[
         str | None,
         typer.Argument(
-            help="A phone (m), word (morning), sound (bird), natural class (nasal)…; with --between a feature.",
+            help="A phone (m), word (morning), sound (bird), natural class (nasal)…, or words of a note or "
+            "a supported explanation; with --between a feature.",
             metavar="LABEL",
         ),
     ] = None,
@@ -48,7 +54,7 @@ def run(
     sort: Annotated[
         str | None, typer.Option("--sort", metavar="COLUMN", help="Order by a column of the atlas (-COLUMN: smallest).")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many to list.")] = 15,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many to list of each sort.")] = 15,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -83,6 +89,8 @@ def _features(
     json: bool,
 ) -> None:
     """List the features of all atlases that match, best first."""
+    import numpy as np
+
     from otoscope.atlas.search.facets import Filters
 
     if label is None and kind is None and nature is None and sort is None:
@@ -91,28 +99,54 @@ def _features(
     if nature is not None:
         ranges["nature"] = (at := _nature(nature), at)
     atlases = {name: folder.atlas(name) for name in ([dictionary] if dictionary else folder.names("atlases"))}
-    rows, refusals = [], []
-    for name, atlas in atlases.items():
-        try:
-            rows += _found(atlas, name, Filters(label=label, kind=kind, ranges=ranges), sort, limit)
-        except InputError as error:
-            refusals.append(error)
+    filters = Filters(label=label, kind=kind, ranges=ranges)
+    told = {} if label is None else {name: _told(folder, label, name) for name in atlases}
+    named, refusals = _of_all(atlases, dict.fromkeys(atlases, filters), sort, limit)
+    shown = {row["feature"] for row in named}
+    others = {name: [each for each in said if f"{name}:{each}" not in shown] for name, said in told.items()}
+    among = {name: replace(filters, label=None, among=np.array(each)) for name, each in others.items() if each}
+    more, problems = _of_all(atlases, among, sort, limit)
+    rows = [*named, *more]
     if not rows:
-        if len(refusals) == len(atlases):
-            raise refusals[0]
+        if len(refusals) == len(atlases) and (problems or not among):
+            raise (problems or refusals)[0]
         asked = repr(label) if label is not None else nature or kind
         raise InputError(f"No feature matches {asked} with F1 ≥ {min_f1:g}; lower --min-f1 or ask for less.")
-    ascending = sort is not None and sort.startswith("-")
-    rows.sort(key=lambda row: (math.isnan(row["key"]), row["key"] if ascending else -row["key"]))
-    rows = [{name: value for name, value in row.items() if name != "key"} for row in rows[:limit]]
     for row in rows:
         name, index = row["feature"].rsplit(":", 1)
+        by_label = ["label"] if label is not None and row["feature"] in shown else []
+        row["found_by"] = by_label + told.get(name, {}).get(int(index), [])
         row["sentence"] = atlases[name][int(index)].sentence
         row["example"] = best_example(atlases[name], int(index))
     if json:
         print_json(rows)
         return
-    _show(rows)
+    _show(rows, label or "")
+
+
+def _told(folder: Workspace, text: str, name: str) -> dict[int, list[str]]:
+    """Return the features of an atlas that notes and explanations tell of with these words, and what they say."""
+    found: dict[int, list[str]] = {}
+    for told in folder.told(text, name).values():
+        for feature, said in told.items():
+            found.setdefault(feature, []).extend(said)
+    return found
+
+
+def _of_all(
+    atlases: Mapping[str, Atlas], filters: Mapping[str, Filters], sort: str | None, limit: int
+) -> tuple[list[dict[str, Any]], list[InputError]]:
+    """Return the best rows of the atlases that `filters` has, and why others have none."""
+    rows: list[dict[str, Any]] = []
+    refusals = []
+    for name, wanted in filters.items():
+        try:
+            rows += _found(atlases[name], name, wanted, sort, limit)
+        except InputError as error:
+            refusals.append(error)
+    ascending = sort is not None and sort.startswith("-")
+    rows.sort(key=lambda row: (math.isnan(row["key"]), row["key"] if ascending else -row["key"]))
+    return [{name: value for name, value in row.items() if name != "key"} for row in rows[:limit]], refusals
 
 
 def _nature(nature: str) -> int:
@@ -139,9 +173,11 @@ def _found(atlas: Atlas, name: str, filters: Filters, sort: str | None, limit: i
     return rows
 
 
-def _show(rows: list[dict[str, Any]]) -> None:
-    listing = table("feature", "label", "F1>", "95 %>", "AP>", "chance>", "density>", "best example")
-    for row in rows:
+def _show(rows: list[dict[str, Any]], text: str) -> None:
+    reasons = [_reason(row["found_by"], text) for row in rows]
+    told = ["found by"] if any(reasons) else []
+    listing = table("feature", "label", "F1>", "95 %>", "AP>", "chance>", "density>", "best example", *told)
+    for row, reason in zip(rows, reasons, strict=True):
         example = row["example"]
         listing.add_row(
             f"[bold cyan]{row['feature']}[/]",
@@ -152,9 +188,30 @@ def _show(rows: list[dict[str, Any]]) -> None:
             number(row["chance"]),
             share(row["density"]),
             f"{example['clip_id']} at {example['time_s']:.2f} s" if example else "",
+            *([f"[dim]{escape(reason)}[/]"] if told else []),
         )
     out().print(listing)
     out().print(f"[dim]otoscope features {rows[0]['feature']}  shows one of them in full[/]", soft_wrap=True)
+
+
+def _reason(found_by: list[str], text: str) -> str:
+    """Return the first note or explanation that told of a row, shortened, and how many more did."""
+    told = [said for said in found_by if said != "label"]
+    if not told:
+        return ""
+    by, _, said = told[0].partition(": ")
+    more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
+    return f"{by}: {_shortened(said, text)}{more}"
+
+
+def _shortened(said: str, text: str) -> str:
+    """Return as much of a line as is shown, with the first of the words that were looked for."""
+    if len(said) <= SHORT:
+        return said
+    at = min((found.start() for word in text.split() if (found := re.search(re.escape(word), said, re.I))), default=0)
+    start = 0 if at < SHORT // 2 else min(at - SHORT // 4, len(said) - SHORT)
+    end = start + SHORT
+    return f"{'…' if start else ''}{said[start:end].strip()}{'…' if end < len(said) else ''}"
 
 
 def best_example(atlas: Atlas, feature: int) -> dict[str, Any] | None:

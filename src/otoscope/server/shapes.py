@@ -98,13 +98,15 @@ class Facet(BaseModel):
 
 
 class FeaturePage(BaseModel):
-    """Some lines of the feature table; `sorted_by` has the statistic that decided their order, where it is one, `note`
-    says how the query was understood, `facets` what all lines are."""
+    """Some lines of the feature table; `sorted_by` has the statistic that decided their order, where it is one,
+    `found_by` what told of each with the words that were looked for ("people's notes", "supported explanations"),
+    `note` says how the query was understood, `facets` what all lines are."""
 
     total: int
     offset: int
     rows: list[FeatureRow]
     sorted_by: list[float | None]
+    found_by: list[list[str]]
     note: str | None
     facets: dict[str, list[Facet]]
 

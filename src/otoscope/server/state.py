@@ -20,7 +20,7 @@ from otoscope.errors import InputError
 from otoscope.server.caching import ByteCache
 from otoscope.server.media import Bytes, Floats, quantise, wav_bytes
 from otoscope.server.shapes import MatchView
-from otoscope.server.tables import FeatureTable, TextSearch
+from otoscope.server.tables import FeatureTable
 from otoscope.server.views import feature_name, number
 
 if TYPE_CHECKING:
@@ -180,27 +180,7 @@ class State:
         """Return the features of these atlases as one table, built once per version of the atlases."""
         opened = [self.atlas(name) for name in atlases]
         key = tuple((name, id(atlas)) for name, atlas in zip(atlases, opened, strict=True))
-        return self._tables.get(key, lambda: FeatureTable(dict(zip(atlases, opened, strict=True)), self._told_by))
-
-    @property
-    def _told_by(self) -> dict[str, TextSearch]:
-        """Where words are looked for beside the names of classes, as the list of what was found says it."""
-        return {
-            "people's notes": self._noted,
-            "supported explanations": self._explained,
-        }
-
-    def _explained(self, text: str, name: str) -> list[int]:
-        """Return the features of an atlas with explanations that hold `text`."""
-        kept = self.workspace.interpretations(name)
-        return [] if kept is None else kept.search(text)
-
-    def _noted(self, text: str, name: str) -> list[int]:
-        """Return the features of an atlas whose notes hold `text`."""
-        atlas = self.atlas(name)
-        fingerprint = str(atlas.meta["dictionary"]["fingerprint"])
-        found = {note.feature.feature for note in self.workspace.notes().search(text, fingerprint=fingerprint)}
-        return sorted(feature for feature in found if feature < len(atlas))
+        return self._tables.get(key, lambda: FeatureTable(dict(zip(atlases, opened, strict=True)), self.workspace.told))
 
     def find(self, clip_id: str, corpus: str | None = None) -> Found:
         """Return the clip with this id.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +25,11 @@ FACETS_SHOWN = 40
 SORT_NAMES = ("index", "label")
 CODED = ("nature", "purity_label", "dead")
 Ints = NDArray[np.int64]
-TextSearch = Callable[[str, str], Sequence[int]]
-"""From a text and the name of an atlas to the features of which something is written that holds the text."""
+TextSearch = Callable[[str, str], Mapping[str, Collection[int]]]
+"""From a text and the name of an atlas to the features of which something is written that holds the text, by what."""
+
+Told = Sequence[Sequence[tuple[str, Sequence[int]]]]
+"""For each atlas, by what tells of them, the features."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,15 @@ class Query:
 @dataclass(frozen=True)
 class Selection:
     """Rows in order: the number of the atlas, the feature, and the row of its labels by which it was found (−1: none);
-    a note to the reader; and how many features there are of every kind and label."""
+    a note to the reader; how many features there are of every kind and label; and what told of the words looked for,
+    by feature of each atlas."""
 
     atlas: NDArray[np.int64]
     features: Ints
     label_rows: Ints
     note: str | None = None
     facets: Mapping[str, list[Facet]] = field(default_factory=dict)
+    told: Sequence[Mapping[int, Sequence[str]]] = ()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -77,12 +82,13 @@ NOTHING = np.zeros(0, dtype=np.int64)
 class FeatureTable:
     """The features of some atlases. Immutable; selections are kept, so scrolling costs only its rows."""
 
-    def __init__(self, atlases: Mapping[str, Atlas], told_by: Mapping[str, TextSearch] | None = None) -> None:
+    def __init__(self, atlases: Mapping[str, Atlas], told: TextSearch | None = None) -> None:
         self.atlases = dict(atlases)
         self.names = list(atlases)
-        self._told_by = dict(told_by or {})
+        self._told = told or (lambda _text, _name: {})
         self._selections: ByteCache[Selection] = ByteCache(
-            128 * 2**20, lambda s: s.atlas.nbytes + s.features.nbytes + s.label_rows.nbytes + 1024
+            128 * 2**20,
+            lambda s: s.atlas.nbytes + s.features.nbytes + s.label_rows.nbytes + 200 * sum(map(len, s.told)) + 1024,
         )
 
     def select(self, query: Query) -> Selection:
@@ -92,10 +98,11 @@ class FeatureTable:
             InputError: there is no such column to sort by.
         """
         q = query.q.strip()
-        told = {by: [tuple(search(q, name)) for name in self.names] for by, search in self._told_by.items() if q}
-        return self._selections.get((query, *map(tuple, told.values())), lambda: self._select(query, q, told))
+        found = [self._told(q, name) if q else {} for name in self.names]
+        told = tuple(tuple((by, tuple(features)) for by, features in each.items()) for each in found)
+        return self._selections.get((query, told), lambda: self._select(query, q, told))
 
-    def _select(self, query: Query, q: str, told_by: Mapping[str, Sequence[Sequence[int]]]) -> Selection:
+    def _select(self, query: Query, q: str, told_by: Told) -> Selection:
         if not self.names:
             return Selection(NOTHING, NOTHING, NOTHING)
         self._require_known(query)
@@ -107,17 +114,24 @@ class FeatureTable:
             return self._merged(query, parts, f"Features number {index}.")
         if not q:
             return self._merged(query, [self._found(query, name, {}) for name in self.names], None)
-        counts = [f"{n} by {by}" for by, found in told_by.items() if (n := sum(map(len, found)))]
-        also = f"{', '.join(counts)}." if counts else None
-        noted = {name: set().union(*(found[at] for found in told_by.values())) for at, name in enumerate(self.names)}
-        told = sum(map(len, noted.values()))
+        counts = Counter({by: 0 for each in told_by for by, _ in each})
+        noted: dict[str, dict[int, list[str]]] = {name: {} for name in self.names}
+        for name, each in zip(self.names, told_by, strict=True):
+            for by, features in each:
+                counts[by] += len(features)
+                for feature in features:
+                    noted[name].setdefault(feature, []).append(by)
+        also = f"{', '.join(f'{n} by {by}' for by, n in counts.items() if n)}." if any(counts.values()) else None
+        told = list(noted.values())
         try:
-            return self._merged(query, self._scored(query, {"label": q}, noted), also)
+            return replace(self._merged(query, self._scored(query, {"label": q}, noted), also), told=told)
         except InputError as refusal:
             parts = self._scored(query, {"text": q.strip("/")}, noted)
             n = sum(len(part.features) for part in parts)
-            named = [f"Sounds whose name contains {q!r}."] if n > told else [] if n else [str(refusal)]
-            return self._merged(query, parts, " ".join([*named, *([also] if n and also else [])]))
+            n_told = sum(map(len, told))
+            named = [f"Sounds whose name contains {q!r}."] if n > n_told else [] if n else [str(refusal)]
+            note = " ".join([*named, *([also] if n and also else [])])
+            return replace(self._merged(query, parts, note), told=told)
 
     def _require_known(self, query: Query) -> None:
         if query.nature is not None and query.nature not in NATURES:
@@ -229,6 +243,11 @@ class FeatureTable:
             here = here[np.argsort(features[here])]
             found[here] = figure(self.atlases[name], sort, features[here], selection.label_rows[rows][here])
         return [number(value) for value in found.tolist()]
+
+    def found_by(self, selection: Selection, rows: slice) -> list[list[str]]:
+        """Return what told of some rows of a selection with the words that were looked for, if anything did."""
+        places = zip(selection.atlas[rows].tolist(), selection.features[rows].tolist(), strict=True)
+        return [list(selection.told[at].get(feature, ())) if selection.told else [] for at, feature in places]
 
     def view(self, selection: Selection, rows: Sequence[int] | slice) -> list[FeatureRow]:
         """Return some rows of a selection as the API says them."""

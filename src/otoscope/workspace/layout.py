@@ -40,6 +40,8 @@ FORMAT, VERSION = "otoscope-workspace", 1
 SETTINGS = "otoscope.toml"
 NOTES = "notes.sqlite"
 INTERPRETATIONS = "interpretations"
+PEOPLE, EXPLANATIONS = "people's notes", "supported explanations"
+"""What tells of features in words, beside the names of classes."""
 DEFAULT_FOLDER = "otoscope-workspace"
 DEFAULT_MODEL = "pocket"
 
@@ -207,6 +209,27 @@ class Workspace:
 
         stamp = (about.st_mtime_ns, about.st_ino, about.st_size, id(opened))
         return self._once((INTERPRETATIONS, atlas), stamp, lambda: Interpretations(path, opened))
+
+    def told(self, text: str, atlas: str) -> dict[str, dict[int, list[str]]]:
+        """Return the features of an atlas that people's notes and supported explanations tell of with these words.
+
+        By what tells, then by feature, what it says in one line: "note of Ann: …", "explained: …". This is where words
+        are looked for beside the names of classes. A word of one or two letters stands for itself alone: such are
+        phones, and begin many words.
+        """
+        short = [re.compile(rf"\b{word}\b", re.I) for word in re.findall(r"\w+", text) if len(word) <= 2]
+        opened, kept = self.atlas(atlas), self.interpretations(atlas)
+        noted: dict[int, list[str]] = {}
+        for note in self.notes().search(text, fingerprint=str(opened.meta["dictionary"]["fingerprint"])):
+            if note.feature.feature < len(opened) and all(word.search(note.current.text) for word in short):
+                said = f"note of {note.current.editor}: {note.current.text}"
+                line = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+                noted.setdefault(note.feature.feature, []).append(line)
+        explained = {} if kept is None else kept.search(text)
+        return {
+            PEOPLE: dict(sorted(noted.items())),
+            EXPLANATIONS: {each: [f"explained: {line}" for line in lines] for each, lines in explained.items()},
+        }
 
     def dictionary_of(self, atlas: str) -> Dictionary:
         """Return the dictionary whose features the atlas describes."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from otoscope.atlas.notes import FeatureKey
 from otoscope.server.media import wav_bytes
 
 pytestmark = pytest.mark.browser
@@ -63,6 +64,22 @@ def test_a_brushed_stretch_finds_features_and_moments_and_survives_reload(open_p
     page.locator(".similar .moment").first.get_by_role("button", name=re.compile("^Play")).click()
     expect(page.locator(".similar .play.on")).to_have_count(1)
     page.keyboard.press("Escape")
+
+
+def test_a_row_that_a_note_found_has_a_mark_that_says_so(open_page: OpenPage, workspace: Workspace) -> None:
+    atlas = workspace.atlas("sae-2")
+    feature = int(np.argmax(atlas.column("n_active")))
+    notes = workspace.notes()
+    note = notes.add(FeatureKey.of(atlas, feature), "comment", "a crepitating sound", author="Ada")
+    try:
+        page = open_page("/features?q=crepitating")
+        row = page.locator(f"[data-feature='sae-2:{feature}']")
+        expect(row.get_by_role("img", name="found by people's notes")).to_be_visible()
+        page = open_page("/features?q=s")
+        expect(page.locator(".body .row .c-label").first).to_be_visible()
+        expect(page.locator(".body .told")).to_have_count(0)
+    finally:
+        notes.delete(note.id, note.current.revision, editor="Ada")
 
 
 def test_a_recording_of_ones_own_is_searched_by(open_page: OpenPage, clip: Clip) -> None:

@@ -87,16 +87,22 @@ class Interpretations:
         rungs = [_shown(rung) for rung in found.rungs]
         return {"note": found.note, "rungs": [each | {"endpoint": None} for each in rungs] if public else rungs}
 
-    def search(self, text: str) -> list[int]:
-        """Return the features with a supported explanation, from its sound or by a language model, that has all words.
+    def search(self, text: str) -> dict[int, list[str]]:
+        """Return the features whose supported explanations, from their sound or by a language model, have all words.
 
-        A word of `text` stands for those that begin with it; without one of at least three letters nothing is found.
+        Each with those of its explanations that have one of them. A word of `text` stands for those that begin with it;
+        without one of at least three letters nothing is found.
         """
         words = _WORDS.findall(text.casefold())
         if not any(len(word) >= _LEAST_LETTERS for word in words):
-            return []
+            return {}
         wanted = [re.compile(rf"\b{re.escape(word)}") for word in words]
-        return sorted(each for each, said in self._texts.items() if all(word.search(said) for word in wanted))
+        found = sorted(each for each, said in self._texts.items() if all(word.search(said) for word in wanted))
+        return {each: self._holding(each, wanted) for each in found}
+
+    def _holding(self, feature: int, wanted: list[re.Pattern[str]]) -> list[str]:
+        said = [f"{name}: {text}" for name, text in _supported(self._found[feature])]
+        return [each for each in said if any(word.search(each.casefold()) for word in wanted)]
 
     def _read(self, lines: Iterator[bytes | None], atlas: Atlas, problems: list[str]) -> None:
         head = _object(next(lines, None))
@@ -258,9 +264,17 @@ def _plain(text: Any, limit: int = MAX_TEXT) -> str:
 
 def _searched(found: Interpretation) -> str:
     """The words by which a feature is found: of its supported explanations, without those that every one has."""
+    said = _supported(found)
+    return " ".join((*(name for name, _ in said), *(text for _, text in said))).casefold()
+
+
+def _supported(found: Interpretation) -> list[tuple[str, str]]:
+    """Name and text of the supported explanations from sound and by a language model."""
     said = [rung for rung in found.rungs if rung.rung > 1 and rung.score is not None and rung.score.supported]
-    texts = [rung.explanation.partition(":")[2] if rung.method == SOUND else rung.explanation for rung in said]
-    return " ".join((*(rung.name for rung in said), *texts)).casefold()
+    return [
+        (rung.name, rung.explanation.partition(":")[2].strip() if rung.method == SOUND else rung.explanation)
+        for rung in said
+    ]
 
 
 def _finite(value: float) -> float | None:

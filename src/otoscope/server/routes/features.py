@@ -82,6 +82,7 @@ def features(
         offset=offset,
         rows=table.view(selection, slice(offset, offset + limit)),
         sorted_by=table.sorted_by(selection, slice(offset, offset + limit), sort),
+        found_by=table.found_by(selection, slice(offset, offset + limit)),
         note=selection.note,
         facets=dict(selection.facets),
     )

@@ -22,7 +22,7 @@ interface FeatureRow {
 }
 interface Facet { value: string; kind: string | null; count: number }
 interface FeaturePage {
-  total: number; offset: number; rows: FeatureRow[]; sorted_by: (number | null)[]; note: string | null; facets: Record<string, Facet[]>;
+  total: number; offset: number; rows: FeatureRow[]; sorted_by: (number | null)[]; found_by: string[][]; note: string | null; facets: Record<string, Facet[]>;
 }
 interface LabelScore {
   label: string; kind: string; f1: number | null; f1_low: number | null; f1_high: number | null;

@@ -194,7 +194,7 @@ function Table({ query, params }) {
       )}</div>
       <div class="body" role="rowgroup" ref=${box} onScroll=${measure} tabindex="0" aria-label="rows">
         <div style=${{ height: `${shown * ROW_PX}px` }}>
-          ${rows.map(({ i, row, value }) => html`<${Row} key=${i} i=${i} row=${row} value=${columnsFor(sort) === COLUMNS ? row?.ap : value} />`)}</div>
+          ${rows.map(({ i, row, value, told }) => html`<${Row} key=${i} i=${i} row=${row} told=${told} value=${columnsFor(sort) === COLUMNS ? row?.ap : value} />`)}</div>
         ${total === 0 && html`<p class="nothing">Nothing matches. <button class="link" onClick=${() => navigate("/features")}>Show all features</button>
           </p>`}
       </div>
@@ -214,14 +214,20 @@ function LabelChips({ labels, params }) {
   </div>`;
 }
 
-/** @param {{ i: number, row: FeatureRow | undefined, value: number | null | undefined }} props */
-function Row({ i, row, value }) {
+/** A quiet mark: words of a note or an explanation found this row. @param {{ by: string[] }} props */
+function Told({ by }) {
+  const said = `found by ${by.join(" and ")}`;
+  return html`<span class="told" role="img" aria-label=${said} title=${said}><${Icon} name="pen" size=${14} /></span>`;
+}
+
+/** @param {{ i: number, row: FeatureRow | undefined, told?: string[], value: number | null | undefined }} props */
+function Row({ i, row, told = [], value }) {
   const place = { transform: `translateY(${i * ROW_PX}px)`, height: `${ROW_PX}px` };
   if (!row) return html`<div class="row placeholder" role="row" aria-rowindex=${i + 2} style=${place} />`;
   return html`<div class=${`row ${row.dead ? "dead" : ""}`} role="row" aria-rowindex=${i + 2} style=${place} data-feature=${featureAddress(row)}>
     <span role="cell" class="c-feature"><a class="cover" href=${featureHref(row)}>
       <span class="atlas">${row.atlas}</span>:<b>${row.unit}</b></a></span>
-    <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} /></span>
+    <span role="cell" class="c-label"><${Chip} label=${row.label} kind=${row.label_kind} />${told.length > 0 && html`<${Told} by=${told} />`}</span>
     <span role="cell" class="c-sentence" title=${row.sentence}>${row.sentence}</span>
     <span role="cell" class="c-f1"><${F1Bar} score=${row} /></span>
     <span role="cell" class="c-ap">${figure(value)}</span>
@@ -237,7 +243,7 @@ function Row({ i, row, value }) {
  */
 function usePages(query) {
   const [state, setState] = useState(() => ({
-    pages: /** @type {Map<number, { row: FeatureRow, value: number | null }[]>} */ (new Map()),
+    pages: /** @type {Map<number, { row: FeatureRow, value: number | null, told: string[] }[]>} */ (new Map()),
     total: /** @type {number | null} */ (null),
     note: /** @type {string | null} */ (null),
     facets: /** @type {Record<string, Facet[]>} */ ({}),
@@ -253,7 +259,7 @@ function usePages(query) {
         getJson(url).then(
           (/** @type {FeaturePage} */ answer) =>
             setState((before) => ({
-              pages: new Map(before.pages).set(page, answer.rows.map((row, at) => ({ row, value: answer.sorted_by[at] }))),
+              pages: new Map(before.pages).set(page, answer.rows.map((row, at) => ({ row, value: answer.sorted_by[at], told: answer.found_by[at] }))),
               total: answer.total,
               note: answer.note,
               facets: answer.facets,
