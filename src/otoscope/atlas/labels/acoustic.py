@@ -142,22 +142,23 @@ def _sum_measures(measures, first, bounds, cluster, sums, cross):  # type: ignor
 def _sum_entries(measures, first, bounds, cluster, indptr, frames, values, cursor, sums):  # type: ignore[no-untyped-def]
     last = first + len(measures)
     for i in range(len(cursor)):
-        entry = cursor[i]
-        clip = -1
-        while entry < indptr[i + 1] and frames[entry] < last:
-            frame = np.int64(frames[entry])
-            if clip < 0 or frame >= bounds[clip + 1]:
-                clip = int(np.searchsorted(bounds, frame, side="right")) - 1
-            g = cluster[clip]
-            a = np.float64(values[entry])
-            own = measures[frame - first]
-            sums[i, g, 0] += a
-            sums[i, g, 1] += a * a
-            for j in range(3):
-                sums[i, g, 2 + j] += a * own[j]
-            if not np.isnan(own[3]):
-                sums[i, g, 5] += a
-                sums[i, g, 6] += a * a
-                sums[i, g, 7] += a * np.log2(np.float64(own[3]))
-            entry += 1
+        entry, end = cursor[i], indptr[i + 1]
+        while entry < end and frames[entry] < last:
+            clip = int(np.searchsorted(bounds, np.int64(frames[entry]), side="right")) - 1
+            stop, own = min(bounds[clip + 1], last), sums[i, cluster[clip]]
+            s0, s1, s2, s3, s4, s5, s6, s7 = own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7]
+            while entry < end and frames[entry] < stop:
+                t = np.int64(frames[entry]) - first
+                a, pitch = np.float64(values[entry]), measures[t, 3]
+                s0 += a
+                s1 += a * a
+                s2 += a * measures[t, 0]
+                s3 += a * measures[t, 1]
+                s4 += a * measures[t, 2]
+                if not np.isnan(pitch):
+                    s5 += a
+                    s6 += a * a
+                    s7 += a * np.log2(np.float64(pitch))
+                entry += 1
+            own[0], own[1], own[2], own[3], own[4], own[5], own[6], own[7] = s0, s1, s2, s3, s4, s5, s6, s7
         cursor[i] = entry
