@@ -58,7 +58,7 @@ def choose_bands(
 
     Args:
         indptr, entries, values: those of the fit half, by falling value within a feature.
-        codes: `[e]` see `otoscope.evaluation.naming.scoring`; `around [e, 2]` the classes two frames before and after.
+        codes: `[e]` see `otoscope.evaluation.naming.choosing`; `around [e, 2]` the classes two frames before and after.
         n_fit: `[c + 1]` frames of each class in the fit half; the last is "none of them".
         near: `[c + 1, c + 1]` frames of the second class near the first in the fit half.
         wanted: `[n]` the features that are asked; the others get none.

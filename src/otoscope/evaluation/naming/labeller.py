@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.evaluation.naming import scoring
+from otoscope.evaluation.naming import choosing, scoring
 from otoscope.evaluation.naming.bands import Bands, choose_bands
 from otoscope.evaluation.naming.by_feature import Block, ranking
 from otoscope.evaluation.naming.label_sets import SPEECH, LabelSet
@@ -74,14 +74,14 @@ class Named:
 
 
 _Half = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
-"""`indptr`, entries, values: see `scoring.halve`."""
+"""`indptr`, entries, values: see `choosing.halve`."""
 
 
 @dataclass(frozen=True)
 class _Entries:
     """A block with its ranking and the classes of its entries (`codes [k, e]`, `around [b, e, 2]`).
 
-    `halves`: for every way of halving the clips, the ranked entries of either half (see `scoring.halve`).
+    `halves`: for every way of halving the clips, the ranked entries of either half (see `choosing.halve`).
     """
 
     block: Block
@@ -104,7 +104,7 @@ class Labeller:
         self.banded = [c for name in BANDED if (c := labelling.column(name)) >= 0]
         half = labelling.half[self.columns]
         _, self.halving, self.halved = np.unique(half, axis=0, return_index=True, return_inverse=True)
-        self.offset = np.ascontiguousarray(half.T.astype(np.int16) * np.int16(scoring.SCORED))
+        self.offset = np.ascontiguousarray(half.T.astype(np.int16) * np.int16(choosing.SCORED))
         counts = [labelling.n_positive[k][FIT] for k in self.columns]
         first = np.cumsum([0, *(len(each) for each in counts)])
         self._fit = first, self.first_class[self.columns], np.concatenate([np.zeros(0, dtype=np.int64), *counts])
@@ -195,14 +195,14 @@ class Labeller:
         banded = np.array(self.banded, dtype=np.int64)
         for number in range(self.labelling.n_parts):
             part = self.labelling.part(number)
-            scoring.gather(
+            choosing.gather(
                 part.first, part.classes, part.clip, self.offset, self.halving, self.columns, banded, block.indptr,
                 block.frames, cursor, codes, around, sides,
             )  # fmt: skip
         order = ranking(block.indptr, block.values) if order is None else order
         halves = tuple(
-            (scoring.halve(block.indptr, order, block.values, each, FIT),
-             scoring.halve(block.indptr, order, block.values, each, SCORE))
+            (choosing.halve(block.indptr, order, block.values, each, FIT),
+             choosing.halve(block.indptr, order, block.values, each, SCORE))
             for each in sides
         )  # fmt: skip
         return _Entries(block, order, halves, codes, around)
@@ -218,7 +218,7 @@ class Labeller:
         skill, threshold = np.zeros(shape), np.full(shape, np.inf)
         for halving in range(len(self.halving)):
             rows = np.flatnonzero(self.halved == halving)
-            scoring.choose_thresholds(
+            choosing.choose_thresholds(
                 *self._half(entries, rows[0], FIT), entries.codes, rows, *self._fit, skill, threshold
             )
         return skill, threshold
@@ -342,7 +342,7 @@ class Labeller:
         label, share = np.full(len(block), -1, dtype=np.int64), np.full(len(block), np.nan)
         if len(self.columns):
             n_named = len(self.labelling.kinds[self.columns[0]].classes)
-            scoring.purest_class(
+            choosing.purest_class(
                 block.indptr, block.values, entries.order, entries.codes[0], n_named, PURITY_SHARE, PURITY_MIN_FRAMES,
                 label, share,
             )  # fmt: skip

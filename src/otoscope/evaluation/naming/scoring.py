@@ -1,10 +1,6 @@
-"""The inner loops of labelling: entries of features against every class of a kind, exactly.
+"""The inner loops of the half that is scored: ranks of entries, and targets against their labels and moved labels.
 
-Each frame has one class, so a single sweep down a feature's values scores all classes at once. Frames where the
-feature is silent form one last group of ties at 0. `otoscope.evaluation.selectivity` holds the plain versions.
-
-Entries carry their class as a code: −1 where the frame has no label, the class in the half that chooses, the class plus
-`SCORED` in the half that is scored.
+Codes of entries are those of `otoscope.evaluation.naming.choosing`, whose plain versions are told there too.
 """
 
 from __future__ import annotations
@@ -12,149 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from otoscope.evaluation.naming.labelling import NEAR
-
-SCORED = 1 << 14
-FIT, SCORE = 0, 1
-
-
-@numba.njit(cache=True, nogil=True)
-def gather(  # type: ignore[no-untyped-def]
-    first, classes, clip, offset, halving, columns, banded, indptr, frames, cursor, codes, around, sides
-):
-    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
-
-    `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
-    for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to
-    the first beyond the part.
-    """
-    last, n_kinds = first + len(clip), len(codes)
-    tile = np.empty((64, n_kinds), dtype=np.int16)
-    for i in range(len(cursor)):
-        start = stop = cursor[i]
-        while stop < indptr[i + 1] and frames[stop] < last:
-            stop += 1
-        cursor[i] = stop
-        # short loops: compiled, all together take a fraction of what one loop with all of it takes
-        for at in range(start, stop, len(tile)):
-            n = min(len(tile), stop - at)
-            for j in range(n):
-                t = np.int64(frames[at + j]) - first
-                own = clip[t]
-                for k in range(n_kinds):
-                    tile[j, k] = classes[t, columns[k]] | offset[own, k]  # −1 stays −1
-            for k in range(n_kinds):
-                for j in range(n):
-                    codes[k, at + j] = tile[j, k]
-        for entry in range(start, stop):
-            own = clip[np.int64(frames[entry]) - first]
-            for h in range(len(halving)):
-                sides[h, entry] = offset[own, halving[h]] > 0
-        for entry in range(start, stop):
-            t = np.int64(frames[entry]) - first
-            for way in range(2):
-                other = t - NEAR if way == 0 else t + NEAR
-                same = 0 <= other < len(clip) and clip[other] == clip[t]
-                for b in range(len(banded)):
-                    around[b, entry, way] = classes[other, banded[b]] if same else -1
-
-
-@numba.njit(cache=True, nogil=True)
-def halve(indptr, order, values, sides, side):  # type: ignore[no-untyped-def]
-    """Return the ranked entries of one half: `indptr [n + 1]`, entries `[m]` and their values."""
-    n, m = len(indptr) - 1, 0
-    for each in sides:
-        m += each == side
-    bounds = np.zeros(n + 1, dtype=np.int64)
-    entries, sorted_values = np.empty(m + 1, dtype=np.uint32), np.empty(m + 1, dtype=np.float32)
-    at = 0
-    for i in range(n):
-        for each in range(indptr[i], indptr[i + 1]):  # written in any case and overwritten if of the other half
-            e = order[each]
-            entries[at], sorted_values[at] = e, values[e]
-            at += sides[e] == side
-        bounds[i + 1] = at
-    return bounds, entries[:m], sorted_values[:m]
-
-
-@numba.njit(cache=True, nogil=True)
-def choose_thresholds(  # type: ignore[no-untyped-def]
-    indptr, entries, values, codes, rows, first_class, first_column, n_fit, skill, threshold
-):
-    """Fill `skill [n, c]` with each class's best F1 on the fit half, as the share of the way from always-on (0) to
-    perfect (1), and `threshold [n, c]` with where it lies, for the kinds in `rows` of `codes [k, e]`.
-
-    A frame is found where value > threshold; thresholds lie half-way between neighbouring values and never below 0.
-    `entries` are those of the fit half and `values` theirs, falling within each feature (see `halve`). The classes of
-    kind k, and "none of them" as the last, are `first_class[k]:first_class[k + 1]` of `n_fit`, the frames of each; in
-    `skill` and `threshold` they begin at `first_column[k]`.
-    """
-    longest = 0
-    for i in range(len(indptr) - 1):
-        longest = max(longest, indptr[i + 1] - indptr[i])
-    own, place = np.empty(longest, dtype=np.int64), np.empty(longest, dtype=np.int64)
-    state = np.empty((len(n_fit), 4), dtype=np.int64)  # hits; the best F1 so far as 2 a / b: a, b, and its entry
-    for i in range(len(indptr) - 1):
-        start, end = indptr[i], indptr[i + 1]
-        ranked, ties = values[start:end], False
-        for e in range(1, end - start):
-            ties |= ranked[e] == ranked[e - 1]
-        state[:] = np.array([0, 0, 1, -1])
-        for k in rows:
-            n = 0
-            for e in range(end - start):  # written in any case and overwritten if not labelled: no branch to predict
-                c = codes[k, entries[start + e]]
-                own[n], place[n] = first_class[k] + c, e
-                n += c >= 0
-            if ties:
-                _sweep_ties(own[:n], place, ranked, n_fit, state)
-            else:
-                _sweep(own[:n], place, n_fit, state)
-        for k in rows:
-            first, total = first_class[k], n_fit[first_class[k] : first_class[k + 1]].sum()
-            for c in range(first, first_class[k + 1] - 1):
-                column = first_column[k] + c - first
-                always = 2.0 * n_fit[c] / max(n_fit[c] + total, 1)
-                best = 2.0 * state[c, 1] / state[c, 2]
-                skill[i, column] = (best - always) / (1.0 - always) if always < 1.0 else 0.0
-                threshold[i, column] = _below(ranked, state[c, 3])
-
-
-@numba.njit(cache=True, nogil=True)
-def _sweep(own, place, n_fit, state):  # type: ignore[no-untyped-def]
-    for n in range(len(own)):
-        c = own[n]
-        hits, total = state[c, 0] + 1, n + 1 + n_fit[c]
-        state[c, 0] = hits
-        if hits * state[c, 2] > state[c, 1] * total:
-            state[c, 1], state[c, 2], state[c, 3] = hits, total, place[n]
-
-
-@numba.njit(cache=True, nogil=True)
-def _sweep_ties(own, place, ranked, n_fit, state):  # type: ignore[no-untyped-def]
-    """As `_sweep`, where equal values are found together or not at all."""
-    start = 0
-    while start < len(own):
-        stop = start
-        while stop < len(own) and ranked[place[stop]] == ranked[place[start]]:
-            state[own[stop], 0] += 1
-            stop += 1
-        for c in own[start:stop]:
-            hits, total = state[c, 0], stop + n_fit[c]
-            if hits * state[c, 2] > state[c, 1] * total:
-                state[c, 1], state[c, 2], state[c, 3] = hits, total, place[start]
-        start = stop
-
-
-@numba.njit(cache=True, nogil=True)
-def _below(ranked, entry):  # type: ignore[no-untyped-def]
-    """The threshold half-way between the value of an entry and the next lower one (0 below all)."""
-    if entry < 0:
-        return np.inf
-    after = entry + 1
-    while after < len(ranked) and ranked[after] == ranked[entry]:
-        after += 1
-    return (np.float64(ranked[entry]) + (np.float64(ranked[after]) if after < len(ranked) else 0.0)) / 2.0
+from otoscope.evaluation.naming.choosing import SCORED
 
 
 @numba.njit(cache=True, nogil=True)
@@ -203,41 +57,6 @@ def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class,
             negatives = n_frames - n
             ap[row] = (precision_sum[c] + silent * n / max(n_frames, 1)) / max(n, 1)
             auroc[row] = 1.0 - lost / (n * negatives) if n > 0 and negatives > 0 else np.nan
-
-
-@numba.njit(cache=True, nogil=True)
-def purest_class(indptr, values, order, codes, n_named, share, min_frames, chosen, result):  # type: ignore[no-untyped-def]
-    """Fill each feature's most frequent named class of the first kind among its strongest fit-half frames, and its
-    share among the scored half's."""
-    counts = np.zeros(n_named + 1, dtype=np.int64)
-    for i in range(len(indptr) - 1):
-        for side in (FIT, SCORE):
-            offset = SCORED * side
-            active = 0
-            for each in range(indptr[i], indptr[i + 1]):
-                active += offset <= codes[each] < offset + SCORED
-            if active < min_frames:
-                chosen[i] = -1
-                break
-            take = max(min_frames, np.int64(np.ceil(share * active)))
-            counts[:] = 0
-            taken = 0
-            last = np.float32(0.0)
-            for each in range(indptr[i], indptr[i + 1]):
-                c = codes[order[each]] - offset
-                if 0 <= c < SCORED:
-                    if taken >= take and values[order[each]] < last:
-                        break
-                    last = values[order[each]]
-                    counts[c] += 1
-                    taken += 1
-            if side == FIT:
-                chosen[i] = np.argmax(counts[:n_named])
-                if counts[chosen[i]] == 0:
-                    chosen[i] = -1
-                    break
-            else:
-                result[i] = counts[chosen[i]] / taken
 
 
 @numba.njit(cache=True, nogil=True)
