@@ -7,7 +7,8 @@ directions), alone and in one pass with that of a layer's neurons. The clips are
 each with their phones and words. Others do one of two things: run openai-whisper clip by clip, text included, save
 float32 codes and go through all files for every feature, as FREUD does; or let our harvest write activations to disk
 and go through the store, once for all features or, with dense codes on disk, once for each. Fewer clips are enough for
-them, as all they do takes as long for each clip. Times are CPU seconds of one process on one thread.
+them, as all they do takes as long for each clip. Times are CPU seconds of one process on one core.
+The encoder's share is measured for more sizes of models and of clips.
 
 Memory is the most that a process of its own has held while it indexes two dictionaries on the bundled model's first
 layer over 100 short clips, and over N (`--long`, 10,000 unless said otherwise: 7 minutes); another process only
@@ -20,7 +21,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
@@ -62,21 +63,28 @@ LARGER = {
     "small": (_widths(768, 12, 12), "encoder.6.resid_post"),
 }
 """Widths and depths of larger encoders, and the site in their middle; TopK of eight features for each unit."""
-LARGER_CLIPS = 40
-STEPS: dict[str, tuple[str, str]] = {
-    "encoder": ("otoscope.models.loaded.LoadedModel", "forward"),
-    "log-mel": ("otoscope.models.loaded.LoadedModel", "windows"),
-    "dictionaries": ("otoscope.atlas.building.encoding", "encoded"),
-    "acoustic measures": ("otoscope.atlas.building.encoding", "frame_measures"),
-    "finding floors": ("otoscope.atlas.building.floors.FloorFinder", "add"),
-    "counts, and what is above floors": ("otoscope.atlas.building.encoding", "frame_code"),
-    "writing codes": ("otoscope.atlas.building.code_pass.CodeWriter", "_flush"),
-    "indexing (transpose, statistics, labels, tables)": ("otoscope.atlas.building.atlases", "finish"),
+SHORT_S = 12
+"""Seconds of an utterance of read speech (LibriSpeech's mean); Whisper's encoder hears 30 s of it all the same."""
+SHARES = (
+    ("ours", "tiny", 120, 30), ("ours", "tiny", 120, SHORT_S), ("ours", "base", 40, 30), ("ours", "small", 40, 30),
+    ("with_neurons", "tiny", 120, SHORT_S), ("with_neurons", "tiny", 480, 30), ("with_neurons", "small", 40, SHORT_S),
+)  # fmt: skip
+"""What the encoder's share is measured of: atlases, model, clips, seconds of each."""
+_ENCODING = "otoscope.atlas.building.encoding"
+STEPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "encoder": (("otoscope.models.loaded.LoadedModel", "forward"),),
+    "log-mel": (("otoscope.models.loaded.LoadedModel", "windows"),),
+    "dictionaries": ((_ENCODING, "encoded"),),
+    "acoustic measures": ((_ENCODING, "frame_measures"),),
+    "finding floors": tuple(("otoscope.atlas.building.floors.FloorFinder", name) for name in ("add", "add_sides")),
+    "counts, and what is above floors": ((_ENCODING, "frame_code"), (_ENCODING, "sides_code")),
+    "writing codes": (("otoscope.atlas.building.code_pass.CodeWriter", "append"),),
+    "indexing (transpose, statistics, labels, tables)": (("otoscope.atlas.building.atlases", "finish"),),
 }
 
 
-def joined_corpus(n_clips: int) -> Any:
-    """Clips of about 30 s: neighbours of the bundled corpus end to end, tiers shifted with them."""
+def joined_corpus(n_clips: int, seconds: int = 30) -> Any:
+    """Clips of about so many seconds: neighbours of the bundled corpus end to end, tiers shifted with them."""
     import otoscope as oto
     from otoscope.audio import Clip, Corpus, Interval
 
@@ -85,14 +93,14 @@ def joined_corpus(n_clips: int) -> Any:
     while len(clips) < n_clips:
         tiers: dict[str, list[Interval]] = defaultdict(list)
         sounds, at = [], 0.0
-        while at < 27:
+        while at < 0.9 * seconds:
             piece = next(source)
             sounds.append(piece.decode())
             for name, tier in piece.tiers.items():
                 tiers[name] += [Interval(at + each.start_s, at + each.end_s, each.label) for each in tier]
             at += len(sounds[-1]) / 16000
-        samples = np.concatenate(sounds)[: 30 * 16000]
-        kept = {name: tuple(each for each in tier if each.end_s <= 30) for name, tier in tiers.items()}
+        samples = np.concatenate(sounds)[: seconds * 16000]
+        kept = {name: tuple(each for each in tier if each.end_s <= seconds) for name, tier in tiers.items()}
         number = len(clips)
         clips.append(
             Clip.from_samples(samples, 16000, clip_id=f"joined-{number:04d}", speaker=f"voice-{number % 8}", tiers=kept)
@@ -128,7 +136,7 @@ def timed(spent: dict[str, float]) -> None:
 
         return measured
 
-    for name, (place, attribute) in STEPS.items():
+    for name, place, attribute in ((name, *each) for name, places in STEPS.items() for each in places):
         try:
             owner = importlib.import_module(place)
         except ModuleNotFoundError:
@@ -147,7 +155,8 @@ def ours(checkpoint: Path, n_clips: int, folder: Path, *, neurons: bool = False)
     site = LARGER[checkpoint.name][1] if checkpoint.name in LARGER else SITE
     dictionaries: list[Any] = [topk_dictionary(model.width(site), site)]
     if neurons:
-        dictionaries.append(Neurons(NEURON_SITE, model.width(NEURON_SITE), name="neurons"))
+        neurons_of = site.replace("resid_post", "mlp.post")
+        dictionaries.append(Neurons(neurons_of, model.width(neurons_of), name="neurons"))
     number = range(len(dictionaries))
     build_atlases(model, dictionaries, corpus[:2], [folder / f"warm-{i}" for i in number], progress=False)  # compiles
     spent: dict[str, float] = dict.fromkeys(STEPS, 0.0)
@@ -264,8 +273,9 @@ def work(words: Sequence[str]) -> None:
     if words[0] == "memory":
         found = memory(words[1], int(words[2]), Path(words[3]))
     else:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # work of several threads would take longer on each
         with tempfile.TemporaryDirectory() as folder:
-            joined_corpus(int(words[2])).save(Path(folder) / "corpus")
+            joined_corpus(int(words[2]), int(words[3])).save(Path(folder) / "corpus")
             found = WORKERS[words[0]](Path(words[1]), int(words[2]), Path(folder))
     print(json.dumps(found))
 
@@ -275,7 +285,7 @@ def table(found: dict[str, dict[str, float]], n_clips: int) -> str:
     lines = [
         f"One thread of {processor()}; {n_clips} clips of 30 s; whisper-tiny's size, random weights; "
         f"TopK n = {N_FEATURES:,}, k = {K} on `{SITE}` (the pass ends there), neurons of `{NEURON_SITE}`. "
-        "CPU time; a process each.",
+        "CPU time on one core; a process each.",
         "",
         "| step | TopK, CPU s | share | TopK and neurons in one pass, CPU s | share |",
         "|---|---|---|---|---|",
@@ -305,34 +315,36 @@ def table(found: dict[str, dict[str, float]], n_clips: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table_of_sizes(found: dict[str, dict[str, float]], n_clips: dict[str, int]) -> str:
-    """Return the Markdown table of the encoder's share in models of several sizes."""
+def table_of_shares(found: Sequence[tuple[tuple[str, str, int, int], dict[str, float]]]) -> str:
+    """Return the Markdown table of the encoder's share, for models and clips of several sizes."""
     lines = [
         "",
-        "| TopK, eight features for each unit, in the middle of | clips | CPU s per clip | encoder and log-mel "
-        "| and the dictionary |",
-        "|---|---|---|---|---|",
+        "| atlases of | model | clips | of seconds | CPU s per clip | encoder and log-mel | and the dictionaries |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name, spent in found.items():
+    for (what, name, n_clips, seconds), spent in found:
         model = spent["encoder"] + spent["log-mel"]
         shares = f"{model / spent['all']:.1%} | {(model + spent['dictionaries']) / spent['all']:.1%}"
-        lines.append(f"| whisper-{name} | {n_clips[name]} | {spent['all'] / n_clips[name]:.3f} | {shares} |")
+        atlases = "TopK" if what == "ours" else "TopK and neurons"
+        lines.append(
+            f"| {atlases} | whisper-{name} | {n_clips} | {seconds} | {spent['all'] / n_clips:.3f} | {shares} |"
+        )
     return "\n".join(lines) + "\n"
 
 
-def measured_times(n_clips: int) -> str:
-    """Time all ways, each in a process of its own, and return their tables."""
-    n_larger = min(n_clips, LARGER_CLIPS)
+def measured_times(most: int) -> str:
+    """Time all ways, each in a process of its own, over at most so many clips, and return their tables."""
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / "tiny"
-        save_checkpoint(checkpoint)
-        found = {name: in_process(name, checkpoint, n_clips if name in OURS else OTHERS_CLIPS) for name in WORKERS}
-        sizes = {"tiny": found["ours"]}
-        for name, (widths, _) in LARGER.items():
+        for name, widths in (("tiny", {}), *((name, widths) for name, (widths, _) in LARGER.items())):
             save_checkpoint(Path(folder) / name, **widths)
-            sizes[name] = in_process("ours", Path(folder) / name, n_larger)
-            shutil.rmtree(Path(folder) / name)
-    return table(found, n_clips) + table_of_sizes(sizes, dict.fromkeys(sizes, n_larger) | {"tiny": n_clips})
+        tiny, n_clips = Path(folder) / "tiny", min(most, 120)
+        found = {name: in_process(name, tiny, n_clips if name in OURS else OTHERS_CLIPS, 30) for name in WORKERS}
+        shares = []
+        for what, name, wanted, seconds in SHARES:
+            case = what, name, min(wanted, most), seconds
+            known = found["ours"] if case == ("ours", "tiny", n_clips, 30) else None
+            shares.append((case, known or in_process(what, Path(folder) / name, *case[2:])))
+    return table(found, n_clips) + table_of_shares(shares)
 
 
 def measured_memory(sizes: Sequence[int]) -> str:
@@ -361,7 +373,7 @@ def main() -> None:
     if options.memory:
         times = RESULT.read_text(encoding="utf-8").partition("\n| peak memory")[0]
     else:
-        times = measured_times(OTHERS_CLIPS if options.quick else 120)
+        times = measured_times(OTHERS_CLIPS if options.quick else 10_000)
     text = times if options.quick else f"{times}\n{measured_memory((100, options.long))}"
     print(text)
     if not options.quick:

@@ -82,6 +82,8 @@ def test_planted_detectors_keep_their_names_and_noise_gets_none(world: World, wh
         assert row["f1_low"] - 0.02 <= exact["f1"] <= row["f1_high"] + 0.02
         assert row["f1_high"] - row["f1_low"] > exact["f1_high"] - exact["f1_low"], "fewer clips are less certain"
     assert atlas.features.loc[[NOISE, NOISE + 8, ALWAYS], "label"].isna().all()
+    assert (whole.column("label_share") == 1).all()
+    assert (atlas.column("label_share")[[M, MORNING, SIREN, NOISE]] < 0.6).all()
     counted = ["n_active", "density", "max", "mean", "q50", "clip_share"]
     assert atlas.features[counted].equals(whole.features[counted]), "all else is of all frames"
 

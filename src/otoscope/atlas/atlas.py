@@ -103,7 +103,8 @@ class Atlas:
         and q10 … q99 of the active values. dead: never active. postings_from: above this value the postings are
         complete. label, label_kind: the class it detects, chosen on one half of the voices, absent where that may be
         chance (q_value > 0.05); f1 (f1_low, f1_high: 95 %), precision, recall, ap, auroc, chance (mean F1 with
-        moved labels), p_value, q_value: that class on the other half, for detecting with value > threshold. purity,
+        moved labels), p_value, q_value: that class on the other half, for detecting with value > threshold.
+        label_share: share of all frames that labels are learned from, below 1 for what fires very often. purity,
         purity_label: see `otoscope.evaluation.selectivity.purity`. nature: what it is by nature, see
         `otoscope.atlas.labels.natures`. n_labels: labels that hold, each in its band of values (`FeatureEntry.bands`).
         """

@@ -189,6 +189,8 @@ def show(facts: dict[str, Any]) -> None:
                 f"{row['p_value']:.2g}" if row["p_value"] == row["p_value"] else "–",
             )
         console.print(listing)
+        if stats.get("label_share", 1.0) < 1:
+            console.print(f"[dim]learned from {share(stats['label_share'])} of all frames, as it fires so often[/]")
     else:
         console.print("[dim]No labels: the corpus has no tiers, or the feature is active too seldom.[/]")
     _show_bands(facts)

@@ -235,6 +235,7 @@ class FeatureView(BaseModel):
     labels: list[LabelScore]
     bands: list[BandScore]
     unions: list[BandScore]
+    label_share: float
     histogram: Histogram
     opposite_histogram: Histogram | None
     profile: list[int]

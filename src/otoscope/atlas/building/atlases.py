@@ -68,7 +68,7 @@ def build_atlas(
     """Index what every feature of `dictionary` does on `corpus`, and name what it detects.
 
     Frames come from an activation store or straight from a model. Memory grows with the number of features, and with
-    the active frames of the busiest one (some 80 bytes each), not with all frames; an interrupted build continues when
+    the active frames of the busiest one (some 30 bytes each), not with all frames; an interrupted build continues when
     called again. An older atlas of the same dictionary and source at `to` lends its codes: only new clips are encoded.
     The same inputs give the same bytes, however they came about.
 
@@ -268,6 +268,7 @@ def _index(
     evidence = Evidence(
         labelling, [clip.clip_id for clip in corpus], bounds, turned.counts, writer.folder / "labels", seed=seed
     )
+    give_back()
     partners = CofiringCounter(numbered, turned.counts, n_frames, correlate=dictionary.kind in WITHOUT_DIRECTIONS)
     postings = PostingsWriter(folder, bounds)
     heard = AcousticTable(numbered, labelling.cluster, bounds)
@@ -289,7 +290,8 @@ def _index(
     shutil.rmtree(writer.folder / "labels", ignore_errors=True)
     judged = judge(labelling, named, joined(acoustic), dictionary.n_features)
     write_clips(folder, corpus, clip_frames, half)
-    write_features(folder, dictionary, statistics, joined([each.purities for each in named]), judged, each.floors)
+    purities = joined([each.purities for each in named])
+    write_features(folder, dictionary, statistics, purities, judged, evidence.share, each.floors)
     write_labels(folder, judged.pairs, dictionary.n_features, each.floors)
     write_bands(folder, judged.bands, dictionary.n_features)
     write_acoustics(folder, joined(acoustic))

@@ -56,10 +56,11 @@ def write_features(
     statistics: list[Columns],
     purities: Rows,
     judged: Judged,
+    label_share: npt.NDArray[np.float32],
     floors: npt.NDArray[np.float32] | None = None,
 ) -> None:
     """Write `features.safetensors`; `label` and `purity_label` are numbers of classes, −1 for none."""
-    columns: Arrays = {**joined(statistics), **label_columns(judged)}
+    columns: Arrays = {**joined(statistics), **label_columns(judged), "label_share": label_share}
     if floors is not None:
         columns["threshold"] = np.maximum(columns["threshold"], floors)
     columns["postings_from"] = np.zeros(dictionary.n_features, dtype=np.float32) if floors is None else floors

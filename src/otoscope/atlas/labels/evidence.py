@@ -62,6 +62,8 @@ class Evidence:
         seed: int,
     ) -> None:
         self._bounds, sizes = clip_bounds, np.diff(clip_bounds)
+        self.share = np.ones(len(counts), dtype=np.float32)
+        """`[n]` share of all frames that a feature's labels are learned from."""
         self._whole = Labeller(labelling)
         self._level = np.zeros(len(counts), dtype=np.int64)
         self._samples: dict[int, _Sample] = {}
@@ -76,6 +78,7 @@ class Evidence:
             chosen = samples[level - 1]
             labels = sampled_labels(labelling, sizes, chosen, scratch / f"sample-{level}", seed=seed)
             ends = np.cumsum(np.where(chosen, sizes, 0))
+            self.share[self._level == level] = ends[-1] / clip_bounds[-1]
             first_frame = np.where(chosen, ends - sizes, -1)
             self._samples[level] = _Sample(first_frame, Labeller(labels, self._whole.best))
 

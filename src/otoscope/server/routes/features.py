@@ -132,6 +132,7 @@ def feature(request: Request, atlas: str, index: int) -> FeatureView:
         labels=[_score(row) for row in entry.label_rows[:N_LABELS]],
         bands=[_band(band) for band in entry.bands],
         unions=[_band(band) for band in entry.unions],
+        label_share=float(entry.stats.get("label_share", 1.0)),
         histogram=_histogram(entry),
         opposite_histogram=None if opposite is None else _histogram(opened[opposite]),
         profile=entry.profile.tolist(),

@@ -47,7 +47,7 @@ interface Stack { label: string | null; kind: string | null; counts: number[] }
 interface FeatureInfo {
   row: FeatureRow; site: string; kind: string; corpus: string; n_frames: number; n_features: number;
   mean: number | null; opposite: number | null; previous: number | null; next: number | null;
-  labels: LabelScore[]; bands: BandScore[]; unions: BandScore[]; histogram: HistogramInfo; opposite_histogram: HistogramInfo | null;
+  labels: LabelScore[]; bands: BandScore[]; unions: BandScore[]; label_share: number; histogram: HistogramInfo; opposite_histogram: HistogramInfo | null;
   profile: number[]; neighbours: Related[]; cofiring: Related[]; acoustics: Acoustic[]; examples: Record<string, ExampleInfo[]>;
 }
 interface Rung {

@@ -28,7 +28,7 @@ const STATISTICS = /** @type {Record<string, string>} */ ({
   ...Object.fromEntries(COLUMNS.filter(([name]) => name).map(([name, title]) => [name, title])),
   ap: "average precision", auroc: "AUROC", chance: "chance", clip_share: "share of clips", dense_share: "dense share",
   f1_high: "F1, upper end", f1_low: "F1, lower end", max: "highest activation", mean: "mean", n_active: "active frames",
-  n_labels: "labels", p_value: "p", postings_from: "kept above", precision: "precision", purity: "purity",
+  label_share: "share of frames that name it", n_labels: "labels", p_value: "p", postings_from: "kept above", precision: "precision", purity: "purity",
   q_value: "q", recall: "recall", threshold: "threshold",
   q10: "10 % quantile", q25: "25 % quantile", q50: "median", q75: "75 % quantile", q90: "90 % quantile", q99: "99 % quantile",
 });

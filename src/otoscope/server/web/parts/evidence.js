@@ -13,7 +13,7 @@ function ScoreLink({ score }) {
 }
 
 /** @param {{ info: FeatureInfo }} props */
-export function Detects({ info: { labels, bands, unions, row } }) {
+export function Detects({ info: { labels, bands, unions, row, label_share } }) {
   return html`<section class="panel"><h2>Detects</h2>
     ${
       labels.length
@@ -23,7 +23,7 @@ export function Detects({ info: { labels, bands, unions, row } }) {
       <span class="quiet detail" title="precision, recall">${Math.round((score.precision ?? 0) * 100)} / ${Math.round((score.recall ?? 0) * 100)} %</span>
         </li>`,
           )}</ol>
-      <p class="legend quiet">F1 with 95 % interval; the red tick is chance (labels moved in time). Right: precision / recall.</p>`
+      <p class="legend quiet">F1 with 95 % interval; the red tick is chance (labels moved in time). Right: precision / recall.${label_share < 1 && ` It fires so often that ${percent(label_share)} of all frames are enough to name it.`}</p>`
         : html`<p class="quiet">${row.dead ? "It never fires." : "No sound it was scored for is detected better than by always firing."}</p>`
     }
     ${bands.length > 1 && html`<${Bands} title="By value" bands=${bands} />`}
