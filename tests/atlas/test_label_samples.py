@@ -46,13 +46,13 @@ def samples_of(world: World) -> tuple[list[np.ndarray], np.ndarray, list[int]]:
     return evidence.nested_samples(ids, bounds, half[None]), half, counts
 
 
-def test_samples_are_nested_halve_the_frames_and_keep_enough_clips(world: World) -> None:
+def test_samples_are_nested_quarter_the_frames_and_keep_enough_clips(world: World) -> None:
     samples, half, counts = samples_of(world)
     assert len(samples) >= 1
     larger, share = np.ones(len(counts), dtype=bool), 1.0
     for each in samples:
         assert not (each & ~larger).any()
-        share /= 2
+        share /= 4
         assert np.array(counts)[each].sum() / sum(counts) == pytest.approx(share, abs=0.01)
         assert min(half[each].sum(), (1 - half[each]).sum()) >= MIN_CLIPS
         larger = each
@@ -64,9 +64,9 @@ def test_few_clips_are_all_used(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_clip_is_in_the_same_samples_whatever_the_order_of_the_clips() -> None:
-    ids = [f"clip {i}" for i in range(500)]
-    half = (np.arange(500) % 2)[None].astype(np.uint8)
-    bounds = np.arange(501) * 100
+    ids = [f"clip {i}" for i in range(1500)]
+    half = (np.arange(1500) % 2)[None].astype(np.uint8)
+    bounds = np.arange(1501) * 100
     found = evidence.nested_samples(ids, bounds, half)
     turned = [each[::-1] for each in evidence.nested_samples(ids[::-1], bounds, half[:, ::-1])]
     assert len(found) > 1
@@ -125,7 +125,7 @@ def test_no_feature_is_named_from_many_more_entries_than_stated(world: World, mo
 
     monkeypatch.setattr(Labeller, "label", spied)
     build_atlas(world.model, world.dictionary, world.corpus, progress=False)
-    assert MAX_ENTRIES / 2 < max(asked) < 2 * MAX_ENTRIES
+    assert MAX_ENTRIES / 4 < max(asked) < 2 * MAX_ENTRIES
 
 
 def test_shuffled_labels_name_no_more_features_than_stated() -> None:

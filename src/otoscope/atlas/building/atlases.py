@@ -46,7 +46,7 @@ from otoscope.evaluation.naming.labeller import N_SHIFTS
 from otoscope.evaluation.naming.traits import all_kinds
 from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
-from otoscope.storage import link_or_copy
+from otoscope.storage import link_or_copy, plain_os_errors
 from otoscope.storage.locks import only_one
 from otoscope.storage.memory import give_back
 from otoscope.storage.sealed import seal
@@ -141,6 +141,7 @@ def build_atlases(
         for each, folder, called in zip(encodings, folders, called_so, strict=True):
             facts = {"name": called, "model": stream.model, "source": stream.fingerprint}
             finish(folder, each, corpus, stream.clock, facts, seed=seed, n_shifts=n_shifts, progress=progress)
+            give_back()
     return [Atlas.open(folder) for folder in folders]
 
 
@@ -185,11 +186,12 @@ def finish(
     progress: bool | ProgressReport,
 ) -> None:
     """Index and label what was encoded, seal it, and put it in its place."""
-    new = fresh(folder)
-    meta = _index(each, corpus, clock, new, seed, n_shifts, progress)
-    write_tables(new)
-    seal(new, {**facts, **meta}, format=FORMAT, version=VERSION)
-    place(new, folder)
+    with plain_os_errors(folder):
+        new = fresh(folder)
+        meta = _index(each, corpus, clock, new, seed, n_shifts, progress)
+        write_tables(new)
+        seal(new, {**facts, **meta}, format=FORMAT, version=VERSION)
+        place(new, folder)
 
 
 def fresh(folder: Path) -> Path:

@@ -7,6 +7,7 @@ that; its clip list takes half the room at most.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -14,7 +15,9 @@ import numpy.typing as npt
 
 from otoscope.atlas.format import HEAVY_ENTRIES, HEAVY_PER_CLIP
 
-Arrays = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[Any]]
+
+_OF_CLIPS = ("clip", "clip_first", "peak_frame", "peak")
 
 
 def clip_lists(
@@ -49,6 +52,16 @@ def clip_lists(
         "clip_first": first,
         "peak_frame": at,
         "peak": peak,
+    }
+
+
+def joined_lists(pieces: Sequence[tuple[int, Arrays]]) -> Arrays:
+    """Join clip lists of runs of features of one part, each given with the number of its first feature there."""
+    lengths = np.concatenate([np.diff(lists["clip_indptr"]) for _, lists in pieces])
+    return {
+        "heavy": np.concatenate([lists["heavy"] + np.uint32(first) for first, lists in pieces]).astype(np.uint32),
+        "clip_indptr": np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        **{name: np.concatenate([lists[name] for _, lists in pieces]) for name in _OF_CLIPS},
     }
 
 

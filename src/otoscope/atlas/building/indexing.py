@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.building.clip_lists import clip_lists
+from otoscope.atlas.building.clip_lists import Arrays, clip_lists, joined_lists
 from otoscope.atlas.building.cofiring import CofiringCounter
 from otoscope.atlas.building.statistics import Columns, Uncut, feature_statistics
 from otoscope.atlas.building.transposing import BLOCK_ENTRIES
@@ -23,14 +23,14 @@ from otoscope.atlas.labels.evidence import Evidence
 from otoscope.evaluation.naming.by_feature import Block, ranking
 from otoscope.evaluation.naming.labeller import Named, Rows
 from otoscope.storage import atomic_path
-from otoscope.storage.arrays import write_arrays
+from otoscope.storage.arrays import Growing, write_arrays
 
 MAX_TOGETHER = 4 * BLOCK_ENTRIES
 """Blocks of more entries (a single feature, then) are not worked on beside others."""
 
 
 class PostingsWriter:
-    """Appends features in order; a part is closed with the feature that fills it."""
+    """Appends features in order; a part is closed with the feature that fills it. What waits for that lies on disk."""
 
     def __init__(self, folder: Path, clip_bounds: npt.NDArray[np.int64]) -> None:
         self.folder = folder
@@ -39,41 +39,49 @@ class PostingsWriter:
         self.parts: list[dict[str, int]] = []
         self.n_entries = 0
         self._next = 0
-        self._held: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]] = []
-        self._n_held = 0
+        self._frames, self._values = Growing(folder, np.uint32), Growing(folder, np.float32)
+        self._counts: list[npt.NDArray[np.int64]] = []
+        self._lists: list[tuple[int, Arrays]] = []
 
     def append(self, block: Block) -> None:
         """Add the entries of the next features, frames ascending."""
         at = 0
         while at < len(block):
-            room = PART_ENTRIES - self._n_held
+            room = PART_ENTRIES - self._frames.n_rows
             sizes = block.indptr[at + 1 :] - block.indptr[at]
             end = min(len(block), at + int(np.searchsorted(sizes, room)) + 1)
             lo, hi = int(block.indptr[at]), int(block.indptr[end])
-            self._held.append((np.diff(block.indptr[at : end + 1]), block.frames[lo:hi], block.values[lo:hi]))
-            self._n_held += hi - lo
-            if self._n_held >= PART_ENTRIES:
+            frames, values = block.frames[lo:hi], block.values[lo:hi]
+            n_before = sum(map(len, self._counts))
+            self._lists.append(
+                (n_before, clip_lists(block.indptr[at : end + 1] - lo, frames, values, self.clip_bounds))
+            )
+            self._counts.append(np.diff(block.indptr[at : end + 1]))
+            self._frames.append(frames)
+            self._values.append(values)
+            if self._frames.n_rows >= PART_ENTRIES:
                 self._flush()
             at = end
 
     def close(self) -> list[dict[str, int]]:
         """Write what is left; return the parts as `{"first": feature, "last": feature}` (last exclusive)."""
-        if self._held:
+        if self._counts:
             self._flush()
+        self._frames.close()
+        self._values.close()
         return self.parts
 
     def _flush(self) -> None:
-        counts = np.concatenate([counts for counts, _, _ in self._held])
+        counts = np.concatenate(self._counts)
         indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-        frames = np.concatenate([frames for _, frames, _ in self._held])
-        values = np.concatenate([values for _, _, values in self._held])
-        lists = clip_lists(indptr, frames, values, self.clip_bounds)
+        lists = joined_lists(self._lists)
         with atomic_path(self.folder / postings_part(len(self.parts))) as temporary:
-            write_arrays(temporary, {"indptr": indptr, "frames": frames, "values": values, **lists})
+            write_arrays(temporary, {"indptr": indptr, "frames": self._frames, "values": self._values, **lists})
         self.parts.append({"first": self._next, "last": self._next + len(counts)})
         self._next += len(counts)
-        self.n_entries += self._n_held
-        self._held, self._n_held = [], 0
+        self.n_entries += self._frames.n_rows
+        for held in (self._frames, self._values, self._counts, self._lists):
+            held.clear()
 
 
 class Indexed:

@@ -63,6 +63,7 @@ def write_tables(folder: Path) -> None:
     for name, file in (("features", FEATURES), ("labels", LABELS), ("classes", CLASSES), ("clips", CLIPS)):
         arrays = ArrayFile(folder / file)
         _write(folder / table_path(name), (_rows(name, arrays, classes, start) for start in _starts(name, arrays)))
+    pa.default_memory_pool().release_unused()
 
 
 def export_parquet(atlas: Atlas, folder: str | os.PathLike[str], *, postings: bool = True) -> Path:

@@ -1,9 +1,9 @@
 """From which clips a feature's labels are learned: all, or a sample of them if it fires in very many frames.
 
 A feature with a million active frames needs no more than a few ten thousand to be named, and neither memory nor time
-to name it should grow beyond that. Samples are nested: each holds half of the frames of the one before, as clips whose
-ids hash lowest. Labels, thresholds and all their figures are then of the sample; where there are few clips, all are
-used. Everything else an atlas says of a feature is of all frames.
+to name it should grow beyond that. Samples are nested: each holds a quarter of the frames of the one before, as clips
+whose ids hash lowest. Labels, thresholds and all their figures are then of the sample; where there are few clips, all
+are used. Everything else an atlas says of a feature is of all frames.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from otoscope.evaluation.naming.labeller import Labeller, Named
 from otoscope.evaluation.naming.labelling import Labelling
 
 MAX_ENTRIES = 1 << 16
-"""A feature is named from a sample that holds about so many of its active frames, if it has more."""
+"""A feature with more active frames is named from a sample that holds no more of them, and mostly a quarter or more."""
 MIN_CLIPS = 128
 """No sample has fewer clips in either half of the voices: voices tell more than frames."""
 
@@ -100,7 +100,7 @@ class Evidence:
 def nested_samples(
     clip_ids: Sequence[str], clip_bounds: Ints, half: npt.NDArray[np.uint8]
 ) -> list[npt.NDArray[np.bool_]]:
-    """Return samples of the clips `[b]`, each with half of the frames of the one before, the largest first.
+    """Return samples of the clips `[b]`, each with a quarter of the frames of the one before, the largest first.
 
     `half [k, b]` is the half that each clip is in, in every kind; the last sample is the last to have enough of both.
     """
@@ -110,7 +110,7 @@ def nested_samples(
     found: list[npt.NDArray[np.bool_]] = []
     while True:
         chosen = np.zeros(len(keys), dtype=bool)
-        chosen[order[: int(np.searchsorted(so_far, clip_bounds[-1] / 2 ** (len(found) + 1))) + 1]] = True
+        chosen[order[: int(np.searchsorted(so_far, clip_bounds[-1] / 4 ** (len(found) + 1))) + 1]] = True
         n, scored = int(chosen.sum()), half[:, chosen].sum(axis=1)
         if min(n, int(scored.min(initial=n)), int((n - scored).min(initial=n))) < MIN_CLIPS:
             return found

@@ -95,8 +95,9 @@ class Labelling:
         unit: `[k, b]` number of the unit (a clip, or a speaker with all clips) to which a class is dealt; −1 none.
         dealt: per kind two tables `[u, m]`: numbers of the deals, sorted by the class that they give a unit (empty
             unless `whole`); `dealt_bounds` `[u, c + 2]` where each class begins in them, and `dealt_positive`
-            `[c + 1, m]` frames of each class then. In the first, all clips change places; in the second, clips of
-            speech keep theirs, or whatever fires on any sound would pass for a detector of one.
+            `[c + 1, m]` frames of each class then. In the first, which only the class of speech needs and other kinds
+            lack, all clips change places; in the second, clips of speech keep theirs, or whatever fires on any sound
+            would pass for a detector of one.
         unit_counts: per kind `[c + 1]` how many units (clips or speakers) of the scored half are of each class.
         cluster: `[b]` cluster of each clip; `cluster_positive` per kind `[g, c + 1]` its frames of each class.
         near: for kinds in `BANDED`, `[2, c + 1, c + 1]`: frames of the second class near the first.
@@ -118,7 +119,7 @@ class Labelling:
     dealt_positive: tuple[tuple[Ints, ...], tuple[Ints, ...]]
     unit_counts: tuple[Ints, ...]
     cluster: npt.NDArray[np.int32]
-    cluster_positive: tuple[Ints, ...]
+    cluster_positive: tuple[npt.NDArray[np.int32], ...]
     near: dict[str, Ints]
     in_word: Ints
     n_dropped: Ints
@@ -158,7 +159,7 @@ class LabelCollector:
         sizes = [len(each.classes) + 1 for each in self.kinds]
         self.cluster = (np.arange(n_clips) * n_clusters // max(n_clips, 1)).astype(np.int32)
         self.n_positive = tuple(np.zeros((2, size), dtype=np.int64) for size in sizes)
-        self.cluster_positive = tuple(np.zeros((n_clusters, size), dtype=np.int64) for size in sizes)
+        self.cluster_positive = tuple(np.zeros((n_clusters, size), dtype=np.int32) for size in sizes)
         self.n_dropped, self.n_rings = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
         self.constant, self.labelled = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
         self.clip_class = np.full((n_kinds, n_clips), -1, dtype=np.int16)
@@ -246,7 +247,9 @@ class LabelCollector:
             counts = np.zeros(size, dtype=np.int64)
             if whole[k]:
                 tables, counts = self._deal(k, kind, unit[k], rng)
-            frames = _weighted(unit[k], self.clip_length[k], len(tables[0]))
+            frames = _weighted(unit[k], self.clip_length[k], len(tables[1]))
+            if SPEECH not in kind.classes:
+                tables[0] = np.zeros((0, 0), dtype=np.int16)
             unit_counts.append(counts)
             for which, table in enumerate(tables):
                 order, bounds = _by_class(table, size)
@@ -290,7 +293,8 @@ class LabelCollector:
         scored = known & (side == SCORE)
         n_clusters = len(self.cluster_positive[k])
         flat = self.cluster[clip[scored]].astype(np.int64) * size + own[scored]
-        self.cluster_positive[k][:] += np.bincount(flat, minlength=n_clusters * size).reshape(n_clusters, size)
+        found = np.bincount(flat, minlength=n_clusters * size).reshape(n_clusters, size)
+        self.cluster_positive[k][:] += found.astype(np.int32)
         self.n_dropped[k] += int((~known).sum())
 
     def _deal(

@@ -96,7 +96,7 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
     table, band = table[order], band[order]
     rows = _Rows.of(labelling, table, band)
     n, n_whole = len(order), int(rows.whole.max(initial=-1)) + 1
-    n_deals = max([table.shape[1] for table in labelling.dealt[0]], default=0)
+    n_deals = max([table.shape[1] for table in labelling.dealt[1]], default=0)
     hits, found, hit_clips = (np.zeros(n, dtype=np.int64) for _ in range(3))
     chance, rest = np.zeros((n, 3)), np.zeros(n)
     dealt_hits, dealt_rest = (np.zeros((n_whole, n_deals), dtype=np.int32) for _ in range(2))
@@ -270,7 +270,7 @@ def _add_chance_of_deals(
     it is that of the t test, but never less than how likely a deal gives the class to all clips that it was found in.
     """
     for k, own in _dealt_together(rows):
-        n_deals = labelling.dealt[0][k].shape[1]
+        n_deals = labelling.dealt[1][k].shape[1]
         speech = _speech(labelling.kinds[k].classes)
         positive, units = np.zeros((len(own), n_deals)), np.zeros(len(own))
         for j in range(MAX_MEMBERS):
@@ -278,6 +278,8 @@ def _add_chance_of_deals(
             known = np.flatnonzero(classes >= 0)
             for which in (0, 1):
                 mine = known[(classes[known] == speech) == (which == 0)]
+                if len(mine) == 0:
+                    continue
                 positive[mine] += labelling.dealt_positive[which][k][classes[mine]]
             units[known] += labelling.unit_counts[k][classes[known]]
         n_found, dealt = found[own, None], hits[rows.whole[own], :n_deals]
