@@ -48,7 +48,7 @@ from otoscope.models import Clock, SpeechModel
 from otoscope.progress import ProgressReport, track
 from otoscope.storage import link_or_copy, plain_os_errors
 from otoscope.storage.locks import only_one
-from otoscope.storage.memory import give_back
+from otoscope.storage.memory import give_back, large_arrays_apart
 from otoscope.storage.sealed import seal
 
 _GIVE_BACK_EVERY = 16  # blocks: memory that was given back must be cleared by the system before it is used again
@@ -141,7 +141,6 @@ def build_atlases(
         for each, folder, called in zip(encodings, folders, called_so, strict=True):
             facts = {"name": called, "model": stream.model, "source": stream.fingerprint}
             finish(folder, each, corpus, stream.clock, facts, seed=seed, n_shifts=n_shifts, progress=progress)
-            give_back()
     return [Atlas.open(folder) for folder in folders]
 
 
@@ -186,7 +185,7 @@ def finish(
     progress: bool | ProgressReport,
 ) -> None:
     """Index and label what was encoded, seal it, and put it in its place."""
-    with plain_os_errors(folder):
+    with plain_os_errors(folder), large_arrays_apart():
         new = fresh(folder)
         meta = _index(each, corpus, clock, new, seed, n_shifts, progress)
         write_tables(new)
