@@ -13,11 +13,13 @@ import numpy.typing as npt
 from otoscope.atlas.format import PART_FRAMES, frames_part
 from otoscope.audio import Corpus
 from otoscope.evaluation.naming.label_sets import LabelKind, Painter, Stretches
-from otoscope.evaluation.naming.labelling import LabelCollector, LabelKindClasses, Labelling, LabelPart
+from otoscope.evaluation.naming.labelling import MAX_DEALT, LabelCollector, LabelKindClasses, Labelling, LabelPart
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
 from otoscope.storage.arrays import ArrayFile, write_arrays
 
+SAMPLE_PART_FRAMES = PART_FRAMES // 4
+"""Frames of a part of a sample: there may be several samples, each with a part in memory."""
 _SCRATCH = ("clip", "place", "track", "ring", "ring_start", "ring_length", "moves")
 
 
@@ -116,6 +118,7 @@ def sampled_labels(
         seed,
         labelling.n_shifts,
         [labelling.speakers[i] for i in clips.tolist()],
+        MAX_DEALT // 4,
     )
     parts = _PartsOnDisk(scratch)
     held: list[npt.NDArray[np.int16]] = []
@@ -131,7 +134,7 @@ def sampled_labels(
         first, last = np.searchsorted(clips, [part.first_clip, part.first_clip + part.ring.shape[1]])
         held.append(part.classes[chosen[part.clip]])
         sizes += clip_frames[clips[first:last]].tolist()
-        if sum(sizes) >= PART_FRAMES:
+        if sum(sizes) >= SAMPLE_PART_FRAMES:
             close()
     if sizes:
         close()

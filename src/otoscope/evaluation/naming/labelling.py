@@ -29,7 +29,7 @@ MIN_RING = 150
 """Clips with fewer labelled frames rotate together with their neighbours, if these have classes too (or have none)."""
 MAX_CLUSTERS = 512
 """Clips are the clusters of confidence intervals; beyond this number, groups of neighbouring clips are."""
-MAX_DEALS, MAX_DEALT = 999, 1 << 20
+MAX_DEALS, MAX_DEALT = 999, 1 << 19
 """Labels of whole clips are dealt so often, less often to very many clips: with few clips only counting tells."""
 NEAR = 2
 """A frame is near a class that holds in it, or so many frames before or after."""
@@ -148,6 +148,7 @@ class LabelCollector:
     seed: int
     n_shifts: int = N_SHIFTS
     speakers: Sequence[str | None] = ()
+    max_dealt: int = MAX_DEALT
     n_clips_done: int = 0
     first_frame: int = 0
     constant: Ints = field(init=False)
@@ -316,7 +317,7 @@ class LabelCollector:
         unit[known] = group
         own = held[known][first]
         speech = kind.classes.index(SPEECH) if SPEECH in kind.classes else -1
-        n_deals = int(np.clip(MAX_DEALT // max(len(own), 1), self.n_shifts, MAX_DEALS))
+        n_deals = int(np.clip(self.max_dealt // max(len(own), 1), self.n_shifts, MAX_DEALS))
         tables = []
         for among in (np.arange(len(own)), np.flatnonzero(own != speech)):
             moved = np.tile(own, (n_deals, 1))
