@@ -25,10 +25,10 @@ def give_back() -> None:
 
 @contextlib.contextmanager
 def large_arrays_apart() -> Iterator[None]:
-    """Within it, arrays of a megabyte or more lie outside the heap and go back to the system when they are freed.
+    """Within it, arrays of a megabyte or more for which the heap has no room go back to the system when they are freed.
 
-    For jobs that hold many large arrays for a moment each: in the heap, small ones that stay would lie between them and
-    keep it from shrinking. Each takes its pages anew, about a millisecond for 10 MB. With glibc only.
+    For jobs that hold many large arrays for a moment each: a heap that grew by them would be kept from shrinking by
+    small ones that stay between. Each takes its pages anew, about a millisecond for 10 MB. With glibc only.
     """
     option = _of_libc("mallopt")
     if option is None:
