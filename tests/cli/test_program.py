@@ -58,6 +58,13 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+def _while_compiled() -> SystemError:
+    """What Python makes of Ctrl-C that comes while compiled code is being called."""
+    error = SystemError("CPUDispatcher(...) returned a result with an exception set")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
@@ -66,6 +73,8 @@ def _raise(error: BaseException) -> None:
         (PermissionError(errno.EACCES, "Permission denied", "/w/x"), 1, "/w/x: Permission denied."),
         (ZeroDivisionError("division\nby zero"), 1, "Unexpected ZeroDivisionError: division by zero (add --debug"),
         (KeyboardInterrupt(), 130, "stopped; run the same command again to resume"),
+        (_while_compiled(), 130, "stopped; run the same command again to resume"),
+        (SystemError("bad"), 1, "Unexpected SystemError: bad"),
         (MemoryError(), 1, "There is not enough memory"),
     ],
 )

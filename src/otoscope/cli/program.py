@@ -118,10 +118,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         if debug:
             raise
-        return _say(str(stop) or "stopped; run the same command again to resume", EXIT_INTERRUPTED, style="yellow")
+        return _stopped(stop)
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+            return _stopped(error.__cause__)  # Ctrl-C while compiled code was being called
         return _explain(error)
 
 
@@ -155,6 +157,10 @@ def _explain(error: Exception) -> int:
         return _say("There is not enough memory for this; use a smaller corpus or fewer sites.", EXIT_FAILURE)
     text = " ".join(str(error).split()) or "no message"
     return _say(f"Unexpected {type(error).__name__}: {text} (add --debug for the traceback)", EXIT_FAILURE)
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    return _say(str(stop) or "stopped; run the same command again to resume", EXIT_INTERRUPTED, style="yellow")
 
 
 def _say(sentence: str, code: int, style: str = "red") -> int:
