@@ -55,6 +55,12 @@ def spoken(seed: int, n_clips: int = 40) -> tuple[list[Clip], dict[str, np.ndarr
     return clips, frames
 
 
+def shuffled(seed: int, clips: list[Clip], frames: dict[str, np.ndarray]) -> tuple[list[Clip], dict[str, np.ndarray]]:
+    """The same sounds, each with the labels of another clip."""
+    order = np.random.default_rng(seed).permutation(len(clips))
+    return [dataclasses.replace(c, tiers=clips[j].tiers) for c, j in zip(clips, order, strict=True)], frames
+
+
 def atlas_of(clips: list[Clip], frames: dict[str, np.ndarray], seed: int = 0) -> Atlas:
     width = next(iter(frames.values())).shape[1]
     return build_atlas(PlantedModel(frames), Neurons(SITE, width), Corpus("c", clips), seed=seed, progress=False)
@@ -108,10 +114,7 @@ def test_shuffled_labels_name_no_more_features_than_the_stated_rate() -> None:
     """Each clip keeps its sound and gets the labels of another; over seeds of clips and of halves."""
     named = total = 0
     for seed in range(3):
-        clips, frames = spoken(seed + 1)
-        order = np.random.default_rng(seed).permutation(len(clips))
-        mixed = [dataclasses.replace(c, tiers=clips[j].tiers) for c, j in zip(clips, order, strict=True)]
-        atlas = atlas_of(mixed, frames, seed)
+        atlas = atlas_of(*shuffled(seed, *spoken(seed + 1)), seed)
         alive = atlas.column("n_active") > 0
         named += int((atlas.column("label")[alive] >= 0).sum())
         total += int(alive.sum())
