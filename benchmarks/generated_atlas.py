@@ -23,7 +23,7 @@ import torch
 
 from otoscope.atlas.building.code_pass import CodeWriter
 from otoscope.atlas.building.cofiring import CofiringCounter
-from otoscope.atlas.building.indexing import PostingsWriter, clip_bounds
+from otoscope.atlas.building.indexing import PostingsWriter, clip_bounds, joined
 from otoscope.atlas.building.statistics import feature_statistics
 from otoscope.atlas.building.tables import (
     BAND_FIGURES,
@@ -173,7 +173,9 @@ def _index(size: Size, writer: CodeWriter, parts: list[dict[str, int]], folder: 
     dictionary = SimpleNamespace(n_features=n, kind="topk", name="made-up", directions=_directions)
     half = (np.arange(writer.n_clips) % 2).astype(np.uint8)
     write_clips(folder, _Corpus(writer.n_clips), writer.clip_frames, half)
-    write_features(folder, dictionary, statistics, purities, judged)
+    columns = joined(statistics)
+    partners.complete(columns)
+    write_features(folder, dictionary, columns, purities, judged, np.ones(n, np.float32))
     write_labels(folder, judged.pairs, n)
     write_bands(folder, judged.bands, n)
     write_acoustics(folder, _acoustics(size))

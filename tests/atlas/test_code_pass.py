@@ -48,6 +48,7 @@ def test_entries_by_feature_are_those_of_a_stable_sort(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: int
 ) -> None:
     monkeypatch.setattr(transposing, "RUN_ENTRIES", run)
+    monkeypatch.setattr(transposing, "BLOCK_ENTRIES", 150)
     rng = np.random.default_rng(1)
     clips = [some_code(rng, n, 20) for n in (60, 1, 25)]
     monkeypatch.setattr(code_pass, "PART_FRAMES", 1)
@@ -58,7 +59,7 @@ def test_entries_by_feature_are_those_of_a_stable_sort(
     turned = transposed(parts, tmp_path / "turned", 20)
     whole = FrameCode.joined(clips)
     order = np.argsort(whole.features, kind="stable")
-    blocks = list(turned.blocks(max_entries=150))
+    blocks = list(turned.blocks())
     turned.close()
     assert len(blocks) > 1
     counts = np.concatenate([np.diff(block.indptr) for block in blocks])

@@ -1,4 +1,4 @@
-"""Features that fire very often are named from a sample of the clips: the same names, honest figures, bounded work."""
+"""Features that fire very often are named from a sample of the frames: the same names, honest figures, bounded work."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from test_label_evidence import atlas_of, shuffled, spoken
 
 from otoscope.atlas import Atlas, build_atlas, build_parts, merge_atlases
 from otoscope.atlas.labels import evidence
+from otoscope.atlas.labels.collecting import FrameSample
 from otoscope.evaluation import f1_at, f1_max
 from otoscope.evaluation.naming.label_sets import label_sets, split_clips
 from otoscope.evaluation.naming.labeller import Labeller
@@ -36,8 +37,8 @@ def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MIN_CLIPS", MIN_CLIPS)
 
 
-def samples_of(world: World) -> tuple[list[np.ndarray], np.ndarray, list[int]]:
-    """The samples of a world's clips, the half of each clip, its frames."""
+def samples_of(world: World) -> tuple[list[FrameSample], np.ndarray, list[int]]:
+    """The samples of a world's frames, the half of each clip, its frames."""
     counts = [len(world.model.frames[clip.clip_id]) for clip in world.corpus]
     half, _ = split_clips(world.corpus, counts, seed=0)
     bounds = np.concatenate(([0], np.cumsum(counts)))
@@ -45,21 +46,31 @@ def samples_of(world: World) -> tuple[list[np.ndarray], np.ndarray, list[int]]:
     return evidence.nested_samples(ids, bounds, half[None]), half, counts
 
 
-def test_samples_are_nested_quarter_the_frames_and_keep_enough_clips(world: World) -> None:
+def frames_of(sample: FrameSample, counts: list[int]) -> np.ndarray:
+    """Which of all frames a sample holds, told clip by clip."""
+    clips = zip(sample.chosen, sample.phase, counts, strict=True)
+    return np.concatenate([chosen & (np.arange(n) % sample.stride == phase) for chosen, phase, n in clips])
+
+
+def test_samples_are_nested_and_keep_every_clip_or_enough_of_them(world: World) -> None:
     samples, half, counts = samples_of(world)
-    assert len(samples) >= 1
-    larger, share = np.ones(len(counts), dtype=bool), 1.0
-    for each in samples:
-        assert not (each & ~larger).any()
-        share /= 4
-        assert np.array(counts)[each].sum() / sum(counts) == pytest.approx(share, abs=0.01)
-        assert min(half[each].sum(), (1 - half[each]).sum()) >= MIN_CLIPS
-        larger = each
+    larger = np.ones(sum(counts), dtype=bool)
+    for each, share in zip(samples, (1 / 2, 1 / 4, 1 / 16), strict=True):
+        here = frames_of(each, counts)
+        assert not (here & ~larger).any()
+        assert here.mean() == pytest.approx(share, rel=0.05)
+        assert each.chosen.all() or min(half[each.chosen].sum(), (1 - half[each.chosen]).sum()) >= MIN_CLIPS
+        assert each.bounds[-1] == here.sum()
+        assert (each.of(0, sum(counts)) == np.flatnonzero(here)).all()
+        assert (each.of(37, 1000) == np.flatnonzero(here[37:1037])).all(), "runs need not begin with a clip"
+        larger = here
+    assert samples[1].chosen.all()
+    assert not samples[2].chosen.all()
 
 
 def test_few_clips_are_all_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MIN_CLIPS", 128)
-    assert samples_of(world)[0] == []
+    assert [each.chosen.all() for each in samples_of(world)[0]] == [True, True]
 
 
 def test_a_clip_is_in_the_same_samples_whatever_the_order_of_the_clips() -> None:
@@ -67,9 +78,11 @@ def test_a_clip_is_in_the_same_samples_whatever_the_order_of_the_clips() -> None
     half = (np.arange(1500) % 2)[None].astype(np.uint8)
     bounds = np.arange(1501) * 100
     found = evidence.nested_samples(ids, bounds, half)
-    turned = [each[::-1] for each in evidence.nested_samples(ids[::-1], bounds, half[:, ::-1])]
-    assert len(found) > 1
-    assert all((a == b).all() for a, b in zip(found, turned, strict=True))
+    turned = evidence.nested_samples(ids[::-1], bounds, half[:, ::-1])
+    assert len(found) > 3
+    for a, b in zip(found, turned, strict=True):
+        assert (a.chosen == b.chosen[::-1]).all()
+        assert (a.phase == b.phase[::-1]).all()
 
 
 def test_planted_detectors_keep_their_names_and_noise_gets_none(world: World, whole: Atlas) -> None:
@@ -79,7 +92,8 @@ def test_planted_detectors_keep_their_names_and_noise_gets_none(world: World, wh
         row, exact = atlas.features.loc[unit], whole.features.loc[unit]
         assert row["label"] == exact["label"] == label
         assert row["f1_low"] - 0.02 <= exact["f1"] <= row["f1_high"] + 0.02
-        assert row["f1_high"] - row["f1_low"] > exact["f1_high"] - exact["f1_low"], "fewer clips are less certain"
+        width, of_exact = row["f1_high"] - row["f1_low"], exact["f1_high"] - exact["f1_low"]
+        assert width >= 0.9 * of_exact, "a sample is no surer than all frames"
     assert atlas.features.loc[[NOISE, NOISE + 8, ALWAYS], "label"].isna().all()
     assert (whole.column("label_share") == 1).all()
     assert (atlas.column("label_share")[[M, MORNING, SIREN, NOISE]] < 0.6).all()
@@ -96,13 +110,9 @@ def test_every_figure_is_that_of_the_sample(world: World) -> None:
     for row in atlas.label_rows[~atlas.label_rows["kind"].isin(["speaker"])].itertuples():
         unit = frames[:, row.feature] if row.feature < 8 else -frames[:, row.feature - 8]
         values = np.where(unit > atlas.column("postings_from")[row.feature], unit, 0)
-        n, level = int((values > 0).sum()), 0
-        while level < len(samples):
-            share = np.array(counts)[samples[level - 1]].sum() / sum(counts) if level else 1.0
-            if n * share <= MAX_ENTRIES:
-                break
-            level += 1
-        here = np.repeat(samples[level - 1] if level else np.ones(len(counts), dtype=bool), counts)
+        n, here, level = int((values > 0).sum()), np.ones(sum(counts), dtype=bool), 0
+        while level < len(samples) and n * here.mean() > MAX_ENTRIES:
+            here, level = frames_of(samples[level], counts), level + 1
         labels = sets[row.kind]
         positive = labels.frame_class == labels.classes.index(row.label)
         fit, test = (here & (labels.frame_class >= 0) & (np.repeat(half, counts) == side) for side in (0, 1))

@@ -12,6 +12,7 @@ import torch
 from otoscope.atlas.building import cofiring
 from otoscope.atlas.building.cofiring import CofiringCounter
 from otoscope.atlas.building.neighbours import decoder_neighbours, nearest_directions
+from otoscope.atlas.building.statistics import Columns
 from otoscope.dictionaries import RandomBasis
 from otoscope.evaluation.naming.by_feature import Block
 from otoscope.storage.arrays import ArrayFile, write_arrays
@@ -52,6 +53,13 @@ def counter(values: np.ndarray, folder: Path, *, correlate: bool = False) -> tup
     return CofiringCounter(parts, active, len(values), correlate=correlate), block
 
 
+def all_partners(found: CofiringCounter, block: Block) -> Columns:
+    """The partners of a block of all features."""
+    columns = found.of(block)
+    found.complete(columns)
+    return columns
+
+
 @pytest.fixture(params=["own frames", "common sample"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of counting: the frames of each feature, and one sample of frames for all."""
@@ -63,7 +71,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_partners_are_those_of_counting_every_frame(tmp_path: Path) -> None:
     values = planted(np.random.default_rng(0))
     found, block = counter(values, tmp_path)
-    rows = found.of(block)
+    rows = all_partners(found, block)
     on = (values > 0).astype(float)
     together, active = on.T @ on, on.sum(0)
     for f in range(N_FEATURES):
@@ -87,17 +95,17 @@ def test_frames_that_were_shuffled_give_no_partners(tmp_path: Path) -> None:
     for f in range(N_FEATURES):
         values[:, f] = rng.permutation(values[:, f])
     found, block = counter(values, tmp_path)
-    assert (found.of(block)["cofiring"] >= 0).sum() <= 0.003 * N_FEATURES**2  # one in 740 by chance
+    assert (all_partners(found, block)["cofiring"] >= 0).sum() <= 0.003 * N_FEATURES**2  # one in 740 by chance
 
 
 def test_a_sample_of_the_frames_finds_the_same_partner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cofiring, "FULL", 2.0)
     values = planted(np.random.default_rng(2))
     found, block = counter(values, tmp_path)
-    whole = found.of(block)
+    whole = all_partners(found, block)
     monkeypatch.setattr(cofiring, "MAX_SAMPLED", 60)
     monkeypatch.setattr(cofiring, "BATCH_ENTRIES", 500)
-    sampled = found.of(block)
+    sampled = all_partners(found, block)
     assert sampled["cofiring"][3, 0] == whole["cofiring"][3, 0] == 7
     assert sampled["cofiring_share"][3, 0] == pytest.approx(whole["cofiring_share"][3, 0], abs=0.15)
 
@@ -112,7 +120,7 @@ def test_a_sample_is_of_the_whole_corpus_and_not_of_its_beginning(
     monkeypatch.setattr(cofiring, "MAX_SAMPLED", 60)
     monkeypatch.setattr(cofiring, "FULL", 2.0)
     found, block = counter(values, tmp_path)
-    rows = found.of(block)
+    rows = all_partners(found, block)
     assert set(rows["cofiring"][0, :2].tolist()) == {1, 2}
     assert rows["cofiring_share"][0, :2] == pytest.approx(0.5, abs=0.15)
 
@@ -120,7 +128,7 @@ def test_a_sample_is_of_the_whole_corpus_and_not_of_its_beginning(
 @pytest.mark.usefixtures("way")
 def test_blocks_and_batches_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, block = counter(planted(np.random.default_rng(3)), tmp_path, correlate=True)
-    whole = found.of(block)
+    whole = all_partners(found, block)
     monkeypatch.setattr(cofiring, "BATCH_ENTRIES", 300)
     lo, hi = block.indptr[10], block.indptr[25]
     rows = found.of(Block(10, block.indptr[10:26] - lo, block.frames[lo:hi], block.values[lo:hi]))
@@ -132,7 +140,7 @@ def test_blocks_and_batches_do_not_change_the_result(tmp_path: Path, monkeypatch
 def test_values_correlate_as_numpy_says(tmp_path: Path) -> None:
     values = planted(np.random.default_rng(4))
     found, block = counter(values, tmp_path, correlate=True)
-    rows = found.of(block)
+    rows = all_partners(found, block)
     for f in (3, 7, 15):
         expected = np.array(
             [np.corrcoef(values[:, f], values[:, g])[0, 1] if values[:, g].std() else -2 for g in range(40)]
@@ -157,7 +165,7 @@ def test_a_common_sample_finds_what_all_frames_show_and_leaves_rare_features_to_
     monkeypatch.setattr(cofiring, "FULL", 0.0)
     monkeypatch.setattr(cofiring, "SAMPLED", 1000)
     sampled, _ = counter(values.astype(np.float32), tmp_path / "sampled", correlate=True)
-    expected, rows = whole.of(block), sampled.of(block)
+    expected, rows = all_partners(whole, block), all_partners(sampled, block)
     for feature, partner in ((3, 7), (7, 3), (8, 9), (9, 8)):
         for name in ("cofiring", "neighbours"):
             assert rows[name][feature, 0] == expected[name][feature, 0] == partner, (name, feature)

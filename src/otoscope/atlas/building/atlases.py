@@ -33,7 +33,6 @@ from otoscope.atlas.building.tables import (
 from otoscope.atlas.building.transposing import transposed
 from otoscope.atlas.exports.parquet import write_tables
 from otoscope.atlas.format import FORMAT, TOTALS, VERSION
-from otoscope.atlas.labels.acoustic import AcousticTable
 from otoscope.atlas.labels.collecting import collect_labels
 from otoscope.atlas.labels.evidence import Evidence
 from otoscope.atlas.labels.judging import judge, kind_facts
@@ -266,17 +265,16 @@ def _index(
         uncut.totals.save(folder / TOTALS, uncut.floors)
     numbered = [(part["first_frame"], writer.part(number)) for number, part in enumerate(parts)]
     turned = transposed(numbered, writer.folder / "transposed", dictionary.n_features)
-    evidence = Evidence(
-        labelling, [clip.clip_id for clip in corpus], bounds, turned.counts, writer.folder / "labels", seed=seed
-    )
+    ids = [clip.clip_id for clip in corpus]
+    evidence = Evidence(labelling, numbered, ids, bounds, turned.counts, writer.folder / "labels", seed=seed)
     give_back()
     partners = CofiringCounter(numbered, turned.counts, n_frames, correlate=dictionary.kind in WITHOUT_DIRECTIONS)
     postings = PostingsWriter(folder, bounds)
-    heard = AcousticTable(numbered, labelling.cluster, bounds)
     statistics, named, acoustic = [], [], []
     with track("index and label", dictionary.n_features, progress, unit="features") as advance:
         found_of = in_order(
-            turned.blocks(), lambda block: index_block(block, bounds[:-1], n_frames, evidence, heard, uncut, partners)
+            turned.blocks(evidence.effort),
+            lambda block: index_block(block, bounds[:-1], n_frames, evidence, uncut, partners),
         )
         for number, found in enumerate(found_of, start=1):
             postings.append(found.block)
@@ -288,11 +286,13 @@ def _index(
                 give_back()
     posting_parts = postings.close()
     turned.close()
+    of_features = joined(statistics)
+    partners.complete(of_features)
     shutil.rmtree(writer.folder / "labels", ignore_errors=True)
     judged = judge(labelling, named, joined(acoustic), dictionary.n_features)
     write_clips(folder, corpus, clip_frames, half)
     purities = joined([each.purities for each in named])
-    write_features(folder, dictionary, statistics, purities, judged, evidence.share, each.floors)
+    write_features(folder, dictionary, of_features, purities, judged, evidence.share, each.floors)
     write_labels(folder, judged.pairs, dictionary.n_features, each.floors)
     write_bands(folder, judged.bands, dictionary.n_features)
     write_acoustics(folder, joined(acoustic))

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from otoscope.atlas.building.compaction import sides_above
 from otoscope.atlas.building.measures import MEASURES
 from otoscope.atlas.building.totals import Totals
 from otoscope.atlas.codes import FrameCode
@@ -206,7 +207,7 @@ def sides_code(
     """Return what `frame_code` returns for frames `[t, d]` whose features are the two sides of every unit: first all
     that are above 0, then, as features `d…2d`, all that are below."""
     n_kept = _n_kept(frames, floors) if totals is None else totals.count_sides(frames, floors)
-    return FrameCode(*_sides(frames, floors, n_kept))
+    return FrameCode(*sides_above(frames, floors, n_kept))
 
 
 def plain_code(code: SparseCode) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
@@ -223,24 +224,6 @@ def _n_kept(frames, floors):  # type: ignore[no-untyped-def]
             n += frames[t, i] > floors[i]
             n += -frames[t, i] > floors[d + i]
     return n
-
-
-@numba.njit(cache=True, nogil=True)
-def _sides(frames, floors, n_kept):  # type: ignore[no-untyped-def]
-    n_frames, d = frames.shape
-    indptr = np.zeros(n_frames + 1, dtype=np.int64)
-    features = np.empty(n_kept + 1, dtype=np.uint32)
-    kept = np.empty(n_kept + 1, dtype=np.float32)
-    n = 0
-    for t in range(n_frames):
-        for i in range(d):  # written in any case and overwritten if not kept: no branch to predict
-            features[n], kept[n] = i, frames[t, i]
-            n += frames[t, i] > floors[i]
-        for i in range(d):
-            features[n], kept[n] = d + i, -frames[t, i]
-            n += -frames[t, i] > floors[d + i]
-        indptr[t + 1] = n
-    return indptr, features[:n], kept[:n]
 
 
 @numba.njit(cache=True, nogil=True)

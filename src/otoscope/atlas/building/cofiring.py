@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.building.common_sample import (
+    MIN_SEEN,
     N_PARTNERS,
     SAMPLED,
     CommonSample,
@@ -22,16 +24,27 @@ from otoscope.storage.arrays import ArrayFile
 MAX_SAMPLED = 4096
 """Frames of a feature that are looked at: all, or as many evenly spaced ones."""
 MAX_GATHERED = 1 << 18
-"""Entries of these frames per feature; where frames are full, fewer of them are looked at."""
+"""Entries of these frames per feature; where frames hold many, fewer of them are looked at."""
 BATCH_ENTRIES = 1 << 22
 FULL = 1 / 32
-"""Where frames hold at least this share of all features, all features are counted in one sample of frames."""
+"""Where frames hold at least this share of all features, all features are counted in one sample of frames; those that
+fire in too few of them, in as many of their own as would be enough."""
 
 Ints = npt.NDArray[np.int64]
 
 
+class _Picked(NamedTuple):
+    """Some entries of some features: those of the i-th are `bounds[i]:bounds[i + 1]`."""
+
+    features: Ints
+    bounds: Ints
+    frames: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+
 class CofiringCounter:
-    """Finds the partners of features, a block at a time. Safe between threads; memory does not grow with frames.
+    """Finds the partners of features, a block at a time; `complete` ends it. Safe between threads; memory does not grow
+    with frames.
 
     Args:
         parts: first frame and arrays of every part of the codes, in order.
@@ -50,6 +63,7 @@ class CofiringCounter:
         self._correlate = correlate
         self._sums, self._squares = self._moments()
         self._sample: CommonSample | None = None
+        self._left: list[_Picked] = []
         if n_frames and self._per_frame >= FULL * len(active):
             n = min(SAMPLED, n_frames)
             frames = (np.arange(n) * n_frames // n).astype(np.uint32)
@@ -64,18 +78,29 @@ class CofiringCounter:
         features whose values correlate most with it over all frames (Pearson; frames without an entry count as 0).
         """
         if self._sample is None:
-            return self._of_own_frames(block)
+            return self._of_own_frames([_Picked(block.first + np.arange(len(block)), *self._picked(block))])
         here = slice(block.first, block.first + len(block))
-        found = {name: column[here].copy() for name, column in self._sample.columns.items()}
-        for i in np.flatnonzero(~self._sample.enough[here]).tolist():
-            lo, hi = block.indptr[i : i + 2]
-            alone = Block(block.first + i, np.array([0, hi - lo]), block.frames[lo:hi], block.values[lo:hi])
-            for name, column in self._of_own_frames(alone).items():
-                found[name][i] = column[0]
-        return found
+        left = np.flatnonzero(~self._sample.enough[here])
+        if len(left):
+            self._left.append(_Picked(block.first + left, *self._picked(block, left)))
+        return {name: column[here].copy() for name, column in self._sample.columns.items()}
 
-    def _of_own_frames(self, block: Block) -> Columns:
-        shape = (len(block), N_PARTNERS)
+    def complete(self, columns: Columns) -> None:
+        """Fill in what `of` left out of the columns of all features: those of which the common sample says too little
+        are looked at together, since frames of a few lie in all parts."""
+        if self._left:
+            left = sorted(self._left, key=lambda each: int(each.features[0]))
+            features = np.concatenate([each.features for each in left])
+            for name, column in self._of_own_frames(left).items():
+                columns[name][features] = column
+
+    def _of_own_frames(self, picked: Sequence[_Picked]) -> Columns:
+        features = np.concatenate([each.features for each in picked])
+        sizes = np.concatenate([np.diff(each.bounds) for each in picked])
+        frames = np.concatenate([each.frames for each in picked])
+        own_values = np.concatenate([each.values for each in picked])
+        bounds = np.concatenate(([0], np.cumsum(sizes)))
+        shape = (len(features), N_PARTNERS)
         found: Columns = {
             "cofiring": np.full(shape, -1, dtype=np.int32),
             "cofiring_pmi": np.full(shape, np.nan, dtype=np.float16),
@@ -84,31 +109,35 @@ class CofiringCounter:
         if self._correlate:
             found["neighbours"] = np.full(shape, -1, dtype=np.int32)
             found["neighbour_cosines"] = np.full(shape, np.nan, dtype=np.float16)
-        for first, bounds, frames, values in self._samples(block):
-            last = first + len(bounds) - 1
-            indptr, features, strengths = self._gathered(frames)
-            rows = _partners(block.first + first, bounds, indptr, features, self._active, self._n_frames)
+        room, first = max(1, int(BATCH_ENTRIES / self._per_frame)), 0
+        while first < len(features):
+            last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + room, side="right")) - 1)
+            entries, own = slice(bounds[first], bounds[last]), bounds[first : last + 1] - bounds[first]
+            names, here = features[first:last], slice(first, last)
+            indptr, others, strengths = self._gathered(frames[entries])
+            rows = _partners(names, own, indptr, others, self._active, self._n_frames)
             for name, column in zip(("cofiring", "cofiring_pmi", "cofiring_share"), rows, strict=True):
-                found[name][first:last] = column
+                found[name][here] = column
             if self._correlate:
-                rows = _correlates(
-                    block.first + first, bounds, values, indptr, features, strengths,
+                found["neighbours"][here], found["neighbour_cosines"][here] = _correlates(
+                    names, own, own_values[entries], indptr, others, strengths,
                     self._active, self._sums, self._squares, self._n_frames,
                 )  # fmt: skip
-                found["neighbours"][first:last], found["neighbour_cosines"][first:last] = rows
+            first = last
         return found
 
-    def _samples(self, block: Block) -> Iterator[tuple[int, Ints, npt.NDArray[np.uint32], npt.NDArray[np.float32]]]:
-        """Yield runs of features: the first, bounds of the samples of each, and the sampled frames and values."""
-        limit = max(1, min(MAX_SAMPLED, int(MAX_GATHERED / self._per_frame)))
-        bounds = np.concatenate(([0], np.cumsum(np.minimum(np.diff(block.indptr), limit)))).astype(np.int64)
-        room, first = max(1, int(BATCH_ENTRIES / self._per_frame)), 0
-        while first < len(block):
-            last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + room, side="right")) - 1)
-            own = bounds[first : last + 1] - bounds[first]
-            picked = _evenly(block.indptr[first : last + 1], own)
-            yield first, own, block.frames[picked], block.values[picked]
-            first = last
+    def _picked(
+        self, block: Block, which: Ints | None = None
+    ) -> tuple[Ints, npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+        """Bounds, frames and values of evenly spaced entries of (some) features of a block."""
+        limit = MAX_SAMPLED if self._sample is None else MIN_SEEN
+        limit = max(1, min(limit, int(MAX_GATHERED / self._per_frame)))
+        starts, stops = block.indptr[:-1], block.indptr[1:]
+        if which is not None:
+            starts, stops = starts[which], stops[which]
+        bounds = np.concatenate(([0], np.cumsum(np.minimum(stops - starts, limit)))).astype(np.int64)
+        picked = _evenly(starts, stops, bounds)
+        return bounds, block.frames[picked], block.values[picked]
 
     def _gathered(self, frames: npt.NDArray[np.uint32]) -> tuple[Ints, npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
         """Return the codes of some frames, in the order given: bounds, features, values."""
@@ -142,13 +171,13 @@ class CofiringCounter:
 
 
 @numba.njit(cache=True, nogil=True)
-def _evenly(indptr, bounds):  # type: ignore[no-untyped-def]
+def _evenly(starts, stops, bounds):  # type: ignore[no-untyped-def]
     """Entries of each feature, evenly spaced, as many as `bounds` has room for."""
     picked = np.empty(bounds[-1], dtype=np.int64)
     for i in range(len(bounds) - 1):
-        n, total = bounds[i + 1] - bounds[i], indptr[i + 1] - indptr[i]
+        n, total = bounds[i + 1] - bounds[i], stops[i] - starts[i]
         for j in range(n):
-            picked[bounds[i] + j] = indptr[i] + j * total // n
+            picked[bounds[i] + j] = starts[i] + j * total // n
     return picked
 
 
@@ -170,7 +199,7 @@ def _add_moments(features, values, sums, squares):  # type: ignore[no-untyped-de
 
 
 @numba.njit(cache=True, nogil=True)
-def _partners(first, bounds, indptr, features, active, n_frames):  # type: ignore[no-untyped-def]
+def _partners(names, bounds, indptr, features, active, n_frames):  # type: ignore[no-untyped-def]
     n = len(bounds) - 1
     found = np.full((n, N_PARTNERS), -1, dtype=np.int32)
     scores = np.full((n, N_PARTNERS), np.nan)
@@ -189,8 +218,8 @@ def _partners(first, bounds, indptr, features, active, n_frames):  # type: ignor
         for j in range(n_seen):
             g = seen[j]
             score = -1.0
-            if g != first + i:
-                score = association(together[g], sampled, active[first + i], active[g], n_frames)
+            if g != names[i]:
+                score = association(together[g], sampled, active[names[i]], active[g], n_frames)
             if score >= 0:
                 insert(found[i], scores[i], g, score)
         for j in range(N_PARTNERS):
@@ -201,7 +230,7 @@ def _partners(first, bounds, indptr, features, active, n_frames):  # type: ignor
 
 
 @numba.njit(cache=True, nogil=True)
-def _correlates(first, bounds, own_values, indptr, features, values, active, sums, squares, n_frames):  # type: ignore[no-untyped-def]
+def _correlates(names, bounds, own_values, indptr, features, values, active, sums, squares, n_frames):  # type: ignore[no-untyped-def]
     n = len(bounds) - 1
     found = np.full((n, N_PARTNERS), -1, dtype=np.int32)
     scores = np.full((n, N_PARTNERS), np.nan)
@@ -209,7 +238,7 @@ def _correlates(first, bounds, own_values, indptr, features, values, active, sum
     mean, spread = sums / n_frames, np.sqrt(np.maximum(squares / n_frames - (sums / n_frames) ** 2, 0.0))
     seen = np.empty(len(active), dtype=np.int64)
     for i in range(n):
-        f, n_seen = first + i, 0
+        f, n_seen = names[i], 0
         sampled = bounds[i + 1] - bounds[i]
         for pair in range(bounds[i], bounds[i + 1]):
             for entry in range(indptr[pair], indptr[pair + 1]):

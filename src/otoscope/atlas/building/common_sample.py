@@ -145,12 +145,15 @@ def _best_partners(first, together, seen, active, n_frames, n_partners):  # type
 
 @numba.njit(cache=True, nogil=True)
 def _best_correlates(first, products, mean, spread, n_sampled, n_partners):  # type: ignore[no-untyped-def]
-    n = len(products)
+    n, last = len(products), n_partners - 1
     found, scores = np.full((n, n_partners), -1, dtype=np.int32), np.full((n, n_partners), np.nan)
+    steepness = np.where(spread > 0, 1.0 / np.where(spread > 0, spread, 1.0), 0.0)
     for i in range(n):
-        f = first + i
+        f, least = first + i, -2.0
         for g in range(len(mean)):
-            product, both = np.float64(products[i, g]) / n_sampled, spread[f] * spread[g]
-            if g != f and both > 0 and product > 0:
-                insert(found[i], scores[i], g, max(-1.0, min(1.0, (product - mean[f] * mean[g]) / both)))
+            score = (np.float64(products[i, g]) / n_sampled - mean[f] * mean[g]) * (steepness[f] * steepness[g])
+            if score > least and g != f and products[i, g] > 0 and spread[f] > 0 and spread[g] > 0:
+                insert(found[i], scores[i], g, max(-1.0, min(1.0, score)))
+                if found[i, last] >= 0:
+                    least = scores[i, last]
     return found, scores

@@ -18,9 +18,8 @@ from otoscope.atlas.building.cofiring import CofiringCounter
 from otoscope.atlas.building.statistics import Columns, Uncut, feature_statistics
 from otoscope.atlas.building.transposing import BLOCK_ENTRIES
 from otoscope.atlas.format import PART_ENTRIES, postings_part
-from otoscope.atlas.labels.acoustic import AcousticTable
 from otoscope.atlas.labels.evidence import Evidence
-from otoscope.evaluation.naming.by_feature import Block, ranking
+from otoscope.evaluation.naming.by_feature import Block
 from otoscope.evaluation.naming.labeller import Named, Rows
 from otoscope.storage import atomic_path
 from otoscope.storage.arrays import Growing, write_arrays
@@ -96,16 +95,15 @@ def index_block(
     clip_starts: npt.NDArray[np.int64],
     n_frames: int,
     evidence: Evidence,
-    heard: AcousticTable,
     uncut: Uncut | None = None,
     partners: CofiringCounter | None = None,
 ) -> Indexed:
     """Describe and label the features of a block, and find what fires with them."""
-    order = ranking(block.indptr, block.values)
-    statistics = feature_statistics(block, block.values[order], clip_starts, n_frames, uncut)
+    named, acoustic, ranked = evidence.of(block)
+    statistics = feature_statistics(block, ranked, clip_starts, n_frames, uncut)
     if partners is not None:
         statistics |= partners.of(block)
-    return Indexed(block, statistics, evidence.label(block, order), heard.of(block))
+    return Indexed(block, statistics, named, acoustic)
 
 
 def in_order(blocks: Iterator[Block], work: Callable[[Block], Indexed]) -> Iterator[Indexed]:

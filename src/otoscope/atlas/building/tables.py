@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.atlas.building.indexing import clip_bounds, joined
+from otoscope.atlas.building.indexing import clip_bounds
 from otoscope.atlas.building.neighbours import decoder_neighbours, has_neighbours
 from otoscope.atlas.building.statistics import Columns
 from otoscope.atlas.format import ACOUSTICS, BANDS, CLASSES, CLIPS, FEATURES, LABELS
@@ -53,14 +53,15 @@ def clip_fingerprints(corpus: Corpus) -> list[str]:
 def write_features(
     folder: Path,
     dictionary: Dictionary,
-    statistics: list[Columns],
+    statistics: Columns,
     purities: Rows,
     judged: Judged,
     label_share: npt.NDArray[np.float32],
     floors: npt.NDArray[np.float32] | None = None,
 ) -> None:
-    """Write `features.safetensors`; `label` and `purity_label` are numbers of classes, −1 for none."""
-    columns: Arrays = {**joined(statistics), **label_columns(judged), "label_share": label_share}
+    """Write `features.safetensors`, `statistics` being of all features; `label` and `purity_label` are numbers of
+    classes, −1 for none."""
+    columns: Arrays = {**statistics, **label_columns(judged), "label_share": label_share}
     if floors is not None:
         columns["threshold"] = np.maximum(columns["threshold"], floors)
     columns["postings_from"] = np.zeros(dictionary.n_features, dtype=np.float32) if floors is None else floors

@@ -80,7 +80,7 @@ class Totals:
     def count_sides(self, frames: npt.NDArray[np.float32], floors: npt.NDArray[np.float32]) -> int:
         """Take in the frames `[t, d]` of one clip, each unit's two sides being features; return how many
         entries are above the floors."""
-        return int(_count_sides(frames, frames.view(np.uint32), floors.view(np.int32), *vars(self).values()))
+        return int(_count_sides(frames, frames.view(np.int32), floors.view(np.int32), *vars(self).values()))
 
     def mean(self) -> npt.NDArray[np.float64]:
         """`[n]` mean of the active values; 0 where there are none."""
@@ -132,7 +132,7 @@ def _count_sides(frames, bits, floor_bits, active, clips, sums, highest, below):
     n, n_bins = below.shape
     total = np.zeros(n)
     _sum(frames, total[: n // 2], total[n // 2 :], highest[: n // 2], highest[n // 2 :])
-    bins = np.zeros((n, n_bins + 2), dtype=np.int32)
+    bins = np.empty((n, n_bins + 2), dtype=np.int32)
     _fill(bits, floor_bits, bins)
     counts, n_kept = np.zeros(n, dtype=np.int64), 0
     for i in range(n):
@@ -169,19 +169,39 @@ def _sum(frames, up, down, highest, lowest):  # type: ignore[no-untyped-def]
 def _fill(bits, floor_bits, bins):  # type: ignore[no-untyped-def]
     """Count in the first of each side's bins what is above its floor, in the last what is 0 or no number.
 
-    Magnitudes are compared by their bits, which order them, and without branches, which nobody could predict; a tile
-    at a time, so that its bins stay in the cache.
+    A few units at a time, so that their bins stay in the cache.
     """
     n_frames, d = bits.shape
-    last = bins.shape[1] - 1
-    for first in range(0, n_frames, _TILE):
-        for unit in range(0, d, _TILE):
-            for t in range(first, min(first + _TILE, n_frames)):
-                for i in range(unit, min(unit + _TILE, d)):
-                    magnitude, side = np.int64(bits[t, i] & 0x7FFFFFFF), i + d * np.int64(bits[t, i] >> 31)
-                    if magnitude > _INFINITE:
-                        magnitude = np.int64(0)
-                    at = min((floor_bits[side] - magnitude) >> _STEP_BITS, last - 2)
-                    at = (at | (at >> 63)) + 1  # 0: above the floor
-                    is_zero = (magnitude - 1) >> 63  # −1, or 0
-                    bins[side, (at & ~is_zero) | (last & is_zero)] += 1
+    n_bins = np.int32(bins.shape[1])
+    counts, place = np.empty((2 * _TILE, n_bins), dtype=np.int32), np.empty(_TILE, dtype=np.uint32)
+    flat, base = counts.reshape(-1), (2 * n_bins * np.arange(_TILE)).astype(np.int32)
+    for first in range(0, d, _TILE):
+        units = slice(first, min(first + _TILE, d))
+        n = units.stop - first
+        up, down = floor_bits[units], floor_bits[d + first : d + units.stop]
+        counts[:] = 0
+        for t in range(n_frames):
+            _places(bits[t, units], up, down, base, n_bins, place[:n].view(np.int32))
+            for i in range(n):
+                flat[place[i]] += np.int32(1)
+        for i in range(n):
+            bins[first + i] = counts[2 * i]
+            bins[d + first + i] = counts[2 * i + 1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _places(bits, up, down, base, n_bins, place):  # type: ignore[no-untyped-def]
+    """Fill the place of each unit's bin: `base [units]`, the bins of its positive side, those of its negative one.
+
+    Magnitudes are compared by their bits, which order them. Numbers of 32 bits and no branches: computed many at a
+    time.
+    """
+    i4 = np.int32
+    last = i4(n_bins - i4(1))
+    for i in range(len(bits)):
+        negative, magnitude = bits[i] < 0, i4(bits[i] & i4(0x7FFFFFFF))
+        at = i4(i4((down[i] if negative else up[i]) - magnitude) >> i4(_STEP_BITS))
+        at = i4(at + i4(1)) if at < last - i4(2) else i4(last - i4(1))
+        at = at if at > 0 else i4(0)  # above the floor
+        known = (magnitude > 0) & (magnitude <= i4(_INFINITE))
+        place[i] = i4(base[i] + i4((at if known else last) + (n_bins if negative else i4(0))))

@@ -57,12 +57,18 @@ class Transposed:
         for file in self._files.values():
             file.flush()
 
-    def blocks(self, max_entries: int = BLOCK_ENTRIES, first: int = 0, last: int | None = None) -> Iterator[Block]:
-        """Yield features `first:last` in order, as many at a time as stay under `max_entries` (at least one)."""
+    def blocks(
+        self, effort: npt.NDArray[np.int64] | None = None, *, first: int = 0, last: int | None = None
+    ) -> Iterator[Block]:
+        """Yield features `first:last` in order, as many at a time as stay under `BLOCK_ENTRIES` (at least one).
+
+        `effort [n]` is what counts of each, if that is not all of its entries.
+        """
+        effort = self.counts if effort is None else effort
         stop = self.n_features if last is None else last
         while first < stop:
-            sizes = np.cumsum(self.counts[first : min(stop, first + 65536)])
-            end = first + max(1, int(np.searchsorted(sizes, max_entries, side="right")))
+            sizes = np.cumsum(effort[first : min(stop, first + 65536)])
+            end = first + max(1, int(np.searchsorted(sizes, BLOCK_ENTRIES, side="right")))
             yield self._gather(first, end)
             first = end
 

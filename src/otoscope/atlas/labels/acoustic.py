@@ -23,6 +23,8 @@ _FLAT = 1e-9
 """A measure whose variance is less than this share of its mean square is constant, up to rounding."""
 _N_SUMS = 8  # Σa, Σa², Σa·energy, Σa·tilt, Σa·voicing; over voiced frames Σa, Σa², Σa·pitch
 
+Parts = Sequence[tuple[int, ArrayFile]]
+"""First frame of each part, and a file with its `measures [t, 4]`."""
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -31,14 +33,14 @@ class AcousticTable:
     """Sums over the measures of all frames, by cluster of clips, and the correlations of features with them.
 
     Args:
-        parts: (first frame, codes with `measures [t, 4]`) in order.
+        parts: the measures of all frames, in order.
         cluster: `[b]` cluster of each clip.
         clip_bounds: `[b + 1]` first frame of each clip, and the number of all frames.
     """
 
     def __init__(
         self,
-        parts: Sequence[tuple[int, ArrayFile]],
+        parts: Parts,
         cluster: npt.NDArray[np.int32],
         clip_bounds: npt.NDArray[np.int64],
     ) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.format import PART_FRAMES, frames_part
+from otoscope.atlas.labels.acoustic import Parts
 from otoscope.audio import Corpus
 from otoscope.evaluation.naming.label_sets import LabelKind, Painter, Stretches
 from otoscope.evaluation.naming.labelling import MAX_DEALT, LabelCollector, LabelKindClasses, Labelling, LabelPart
@@ -20,34 +22,46 @@ from otoscope.storage.arrays import ArrayFile, write_arrays
 
 SAMPLE_PART_FRAMES = PART_FRAMES // 4
 """Frames of a part of a sample: there may be several samples, each with a part in memory."""
+KEPT_FRAMES = PART_FRAMES
+"""The labels of so many frames stay in memory from one block of features to the next (some 8 MB)."""
 _SCRATCH = ("clip", "place", "track", "ring", "ring_start", "ring_length", "moves")
 
 
 class _PartsOnDisk:
-    """Parts of labels in two files each: classes, which an atlas may keep, and what only scoring needs."""
+    """Parts of labels in two files each: classes, which an atlas may keep, and what only scoring needs.
+
+    All parts stay mapped; of many, the memory is that of the one in use.
+    """
 
     def __init__(self, scratch: Path) -> None:
         scratch.mkdir(parents=True, exist_ok=True)
         self._scratch = scratch
-        self._files: list[tuple[ArrayFile, ArrayFile, int, int]] = []
+        self._files: list[tuple[ArrayFile, ArrayFile]] = []
+        self._parts: list[LabelPart] = []
+        self._n_frames = 0
 
     def __len__(self) -> int:
         return len(self._files)
 
     def add(self, part: LabelPart, classes: Path) -> None:
         """Write the next part, its classes to a file of their own."""
-        rest = self._scratch / f"{len(self):05d}"
+        path = self._scratch / f"{len(self):05d}"
         write_arrays(classes, {"classes": part.classes})
-        write_arrays(rest, {name: getattr(part, name) for name in _SCRATCH})
-        self._files.append((ArrayFile(classes), ArrayFile(rest), part.first, part.first_clip))
+        write_arrays(path, {name: getattr(part, name) for name in _SCRATCH})
+        frames, rest = ArrayFile(classes), ArrayFile(path)
+        self._files.append((frames, rest))
+        arrays = {name: rest.read(name) for name in _SCRATCH}
+        self._parts.append(
+            LabelPart(first=part.first, first_clip=part.first_clip, classes=frames.read("classes"), **arrays)
+        )
+        self._n_frames += len(part.clip)
 
     def read(self, number: int) -> LabelPart:
-        """Map a part into memory, and let go of the one before it."""
-        for file in self._files[number - 1][:2]:
-            file.release()
-        frames, rest, first_frame, first_clip = self._files[number]
-        arrays = {name: rest.read(name) for name in _SCRATCH}
-        return LabelPart(first=first_frame, first_clip=first_clip, classes=frames.read("classes"), **arrays)
+        """Return a part, and let go of the memory of the one before it unless there are few."""
+        if self._n_frames > KEPT_FRAMES:
+            for file in self._files[number - 1]:
+                file.release()
+        return self._parts[number]
 
 
 def collect_labels(
@@ -99,19 +113,60 @@ def collect_labels(
     return collector.finish(len(parts), parts.read)
 
 
-def sampled_labels(
-    labelling: Labelling, clip_frames: npt.NDArray[np.int64], chosen: npt.NDArray[np.bool_], scratch: Path, *, seed: int
-) -> Labelling:
-    """Return the labels of some clips, which then follow one another: same kinds, classes and halves.
+@dataclass(frozen=True)
+class FrameSample:
+    """Some of the frames of some of the clips; these then follow one another.
+
+    Attributes:
+        chosen: `[b]` the clips.
+        stride: one of so many frames is kept, a power of two; `phase [b]` is the first of each clip.
+        clip_frames: `[b]` frames of every clip.
+    """
+
+    chosen: npt.NDArray[np.bool_]
+    stride: int
+    phase: npt.NDArray[np.int64]
+    clip_frames: npt.NDArray[np.int64]
+
+    @functools.cached_property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """`[b]` frames of the sample in every clip."""
+        kept = (self.clip_frames - self.phase + self.stride - 1) // self.stride
+        return np.where(self.chosen, np.maximum(kept, 0), 0)
+
+    @functools.cached_property
+    def bounds(self) -> npt.NDArray[np.int64]:
+        """First frame of each clip of the sample, as these are counted, and the number of all its frames."""
+        return np.concatenate(([0], np.cumsum(self.sizes[self.chosen])))
+
+    @functools.cached_property
+    def first_frame(self) -> npt.NDArray[np.int64]:
+        """`[b]` first frame of every clip among those of the sample; −1 for clips that are not in it."""
+        return np.where(self.chosen, np.cumsum(self.sizes) - self.sizes, -1)
+
+    def of(self, first_frame: int, n_frames: int) -> npt.NDArray[np.int64]:
+        """Return which frames of a run are kept, counted from its first; it may begin and end within clips."""
+        starts = np.concatenate(([0], np.cumsum(self.clip_frames)))
+        first, last = np.searchsorted(starts, [first_frame, first_frame + n_frames - 1], side="right") - 1
+        here = slice(int(first), int(last) + 1)
+        clip = np.repeat(np.arange(here.start, here.stop), self.clip_frames[here])
+        within = np.arange(starts[here.start], starts[here.stop]) - starts[clip]
+        kept = self.chosen[clip] & (within % self.stride == self.phase[clip])
+        own: npt.NDArray[np.int64] = np.flatnonzero(kept[first_frame - starts[here.start] :][:n_frames])
+        return own
+
+
+def sampled_labels(labelling: Labelling, sample: FrameSample, scratch: Path, *, seed: int) -> Labelling:
+    """Return the labels of a sample of frames: same kinds, classes and halves. What is near stays so many frames away,
+    but at least one.
 
     Args:
         labelling: the labels of all clips.
-        clip_frames: `[b]` frames of every clip.
-        chosen: `[b]` the clips.
+        sample: which frames.
         scratch: folder for them; the caller removes it.
         seed: of the moves of the labels.
     """
-    clips = np.flatnonzero(chosen)
+    clips = np.flatnonzero(sample.chosen)
     collector = LabelCollector(
         labelling.kinds,
         labelling.half[:, clips],
@@ -119,6 +174,7 @@ def sampled_labels(
         labelling.n_shifts,
         [labelling.speakers[i] for i in clips.tolist()],
         MAX_DEALT // 4,
+        max(1, labelling.near_frames // sample.stride),
     )
     parts = _PartsOnDisk(scratch)
     held: list[npt.NDArray[np.int16]] = []
@@ -132,24 +188,45 @@ def sampled_labels(
     for number in range(labelling.n_parts):
         part = labelling.part(number)
         first, last = np.searchsorted(clips, [part.first_clip, part.first_clip + part.ring.shape[1]])
-        held.append(part.classes[chosen[part.clip]])
-        sizes += clip_frames[clips[first:last]].tolist()
+        held.append(part.classes[sample.of(part.first, len(part.clip))])
+        sizes += sample.sizes[clips[first:last]].tolist()
         if sum(sizes) >= SAMPLE_PART_FRAMES:
             close()
     if sizes:
         close()
     found = collector.finish(len(parts), parts.read, whole=labelling.whole)
-    return replace(
-        found,
-        kinds=tuple(
-            _fewer(*each) for each in zip(labelling.kinds, labelling.n_positive, found.n_positive, strict=True)
-        ),
-    )
+    both = zip(labelling.kinds, labelling.n_positive, found.n_positive, strict=True)
+    return replace(found, kinds=tuple(_fewer(kind, n, left * sample.stride) for kind, n, left in both))
+
+
+def sampled_measures(parts: Parts, sample: FrameSample, scratch: Path) -> Parts:
+    """Return the acoustic measures of a sample of frames, in parts.
+
+    Args:
+        parts: the measures of all frames.
+        sample: which frames.
+        scratch: folder for them; the caller removes it.
+    """
+    found: list[tuple[int, ArrayFile]] = []
+    held: list[npt.NDArray[np.float32]] = []
+    n_done = n_held = 0
+    for number, (first, part) in enumerate(parts, start=1):
+        measures = part.read("measures")
+        held.append(measures[sample.of(first, len(measures))])
+        part.release()
+        n_held += len(held[-1])
+        if n_held and (n_held >= PART_FRAMES or number == len(parts)):
+            path = scratch / f"measures-{len(found):05d}"
+            write_arrays(path, {"measures": np.concatenate(held)})
+            found.append((n_done, ArrayFile(path)))
+            n_done, n_held = n_done + n_held, 0
+            held.clear()
+    return found
 
 
 def _fewer(kind: LabelKindClasses, n_all: npt.NDArray[np.int64], n_left: npt.NDArray[np.int64]) -> LabelKindClasses:
     """The kind, with as many stretches of each class as its frames that are left would have at their usual length."""
-    share = n_left.sum(axis=0)[:-1] / np.maximum(n_all.sum(axis=0)[:-1], 1)
+    share = np.minimum(n_left.sum(axis=0)[:-1] / np.maximum(n_all.sum(axis=0)[:-1], 1), 1.0)
     return replace(kind, n_intervals=np.maximum(np.rint(kind.n_intervals * share), 1).astype(np.int64))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from otoscope.evaluation.naming.labelling import FIT, NEAR, SCORE
+from otoscope.evaluation.naming.labelling import FIT, SCORE
 
 SCORED = 1 << 14
 _STEP = 16
@@ -21,9 +21,9 @@ _STEP = 16
 
 @numba.njit(cache=True, nogil=True)
 def gather(  # type: ignore[no-untyped-def]
-    first, classes, clip, offset, halving, columns, banded, indptr, frames, cursor, codes, around, sides
+    first, classes, clip, offset, halving, columns, banded, away, indptr, frames, cursor, codes, around, sides
 ):
-    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `NEAR` frames before and after) of a part's entries.
+    """Fill `codes [k, e]` and `around [b, e, 2]` (classes `away` frames before and after) of a part's entries.
 
     `offset [clips, k]` is 0 or `SCORED` where a clip is in one half or the other. `sides [h, e]` says so of the entries
     for some of the kinds, `halving [h]`. `cursor [n]` is each feature's next entry, whose frames ascend; it moves on to
@@ -54,7 +54,7 @@ def gather(  # type: ignore[no-untyped-def]
         for entry in range(start, stop):
             t = np.int64(frames[entry]) - first
             for way in range(2):
-                other = t - NEAR if way == 0 else t + NEAR
+                other = t - away if way == 0 else t + away
                 same = 0 <= other < len(clip) and clip[other] == clip[t]
                 for b in range(len(banded)):
                     around[b, entry, way] = classes[other, banded[b]] if same else -1

@@ -196,8 +196,8 @@ class Labeller:
         for number in range(self.labelling.n_parts):
             part = self.labelling.part(number)
             choosing.gather(
-                part.first, part.classes, part.clip, self.offset, self.halving, self.columns, banded, block.indptr,
-                block.frames, cursor, codes, around, sides,
+                part.first, part.classes, part.clip, self.offset, self.halving, self.columns, banded,
+                self.labelling.near_frames, block.indptr, block.frames, cursor, codes, around, sides,
             )  # fmt: skip
         order = ranking(block.indptr, block.values) if order is None else order
         halves = tuple(

@@ -7,6 +7,7 @@ less variable than it is.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,6 +105,7 @@ class Labelling:
         in_word: `[2, phones + 1, words + 1]` frames of each phone in each word; empty without either kind.
         n_dropped: `[k]` frames without a label.
         speakers: of each clip, if they are known.
+        near_frames: what is so many frames away is near.
         n_parts, part: the parts.
     """
 
@@ -125,10 +127,16 @@ class Labelling:
     n_dropped: Ints
     speakers: Sequence[str | None]
     n_shifts: int
+    near_frames: int
     n_parts: int
     part: Callable[[int], LabelPart]
 
-    @property
+    @functools.cached_property
+    def clusters_of_class(self) -> tuple[npt.NDArray[np.int32], ...]:
+        """`cluster_positive` by class, `[c + 1, g]`."""
+        return tuple(np.ascontiguousarray(each.T) for each in self.cluster_positive)
+
+    @functools.cached_property
     def first_class(self) -> Ints:
         """`[k + 1]` number of each kind's first class when the classes of all kinds are counted on."""
         return np.cumsum([0, *(len(each.classes) for each in self.kinds)])
@@ -149,6 +157,7 @@ class LabelCollector:
     n_shifts: int = N_SHIFTS
     speakers: Sequence[str | None] = ()
     max_dealt: int = MAX_DEALT
+    near_frames: int = NEAR
     n_clips_done: int = 0
     first_frame: int = 0
     constant: Ints = field(init=False)
@@ -201,7 +210,7 @@ class LabelCollector:
             spans += rings
             at += len(mine)
             if kind.name in self.near:
-                _count_near(own, clip, half[k], first_clip, self.near[kind.name])
+                _count_near(own, clip, half[k], first_clip, self.near_frames, self.near[kind.name])
         if self._spoken:
             _count_pairs(*(classes[:, k] for k in self._spoken), clip, half[0], first_clip, self.in_word)
         start, length = np.array(spans, dtype=np.int64).reshape(-1, 2).T
@@ -280,6 +289,7 @@ class LabelCollector:
             n_dropped=self.n_dropped,
             speakers=self.speakers,
             n_shifts=self.n_shifts,
+            near_frames=self.near_frames,
             n_parts=n_parts,
             part=part,
         )
@@ -383,15 +393,15 @@ def _weighted(classes: npt.NDArray[np.int16], weights: Ints, size: int) -> Ints:
 
 
 @numba.njit(cache=True, nogil=True)
-def _count_near(classes, clip, half, first_clip, near):  # type: ignore[no-untyped-def]
+def _count_near(classes, clip, half, first_clip, away, near):  # type: ignore[no-untyped-def]
     n = len(classes)
     for t in range(n):
         c = classes[t]
         if c < 0:
             continue
         side = half[clip[t] - first_clip]
-        before = classes[t - NEAR] if t >= NEAR and clip[t - NEAR] == clip[t] else -1
-        after = classes[t + NEAR] if t + NEAR < n and clip[t + NEAR] == clip[t] else -1
+        before = classes[t - away] if t >= away and clip[t - away] == clip[t] else -1
+        after = classes[t + away] if t + away < n and clip[t + away] == clip[t] else -1
         near[side, c, c] += 1
         if before >= 0 and before != c:
             near[side, before, c] += 1

@@ -61,7 +61,7 @@ def rank_scores(indptr, entries, values, codes, n_scored, row_indptr, row_class,
 
 @numba.njit(cache=True, nogil=True)
 def measure(  # type: ignore[no-untyped-def]
-    first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, n_moves, cluster,
+    first, first_clip, classes, clip, place, track, ring, ring_start, ring_length, moves, n_moves, cluster, away,
     indptr, frames, values, cursor, target_indptr, kind, low, high, members, aside, outside, whole, member_positive,
     right, speech, unit, dealt_all, dealt_sounds, all_bounds, sounds_bounds, hits, found, chance, rest, dealt_hits,
     dealt_rest, hit_clips, run, squares,
@@ -112,7 +112,7 @@ def measure(  # type: ignore[no-untyped-def]
             for each in range(target, until):
                 _count(
                     each, k, at[:n], value, own, turned, n_moves[k], sums, left, first_clip, classes, clip, ring,
-                    cluster, low[each], high[each], members[each], aside[each], outside[each], whole[each],
+                    cluster, away, low[each], high[each], members[each], aside[each], outside[each], whole[each],
                     member_positive, right[each], speech[k], unit[k], dealt_all[k], dealt_sounds[k], all_bounds[k],
                     sounds_bounds[k], hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
                 )  # fmt: skip
@@ -135,7 +135,7 @@ def _turn(at, turned, place, track, ring, ring_start, ring_length, moves, n_move
 
 @numba.njit(cache=True, nogil=True)
 def _count(  # type: ignore[no-untyped-def]
-    target, k, at, value, own, turned, n_moves, sums, left, first_clip, classes, clip, ring, cluster, bottom, top,
+    target, k, at, value, own, turned, n_moves, sums, left, first_clip, classes, clip, ring, cluster, away, bottom, top,
     members, aside, outside, row, member_positive, right_row, speech, unit, dealt_all, dealt_sounds, all_bounds,
     sounds_bounds, hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
 ):  # fmt: skip
@@ -153,8 +153,8 @@ def _count(  # type: ignore[no-untyped-def]
         t, c = at[e], own[e]
         owner = clip[t]
         if a0 >= 0:
-            before = classes[t - 2, k] if t >= 2 and clip[t - 2] == owner else -1
-            after = classes[t + 2, k] if t + 2 < n_frames and clip[t + 2] == owner else -1
+            before = classes[t - away, k] if t >= away and clip[t - away] == owner else -1
+            after = classes[t + away, k] if t + away < n_frames and clip[t + away] == owner else -1
             if _either(c, a0, a1, a2) or _either(before, a0, a1, a2) or _either(after, a0, a1, a2):
                 continue
         if own_kind >= 0 and classes[t, own_kind] == own_class:

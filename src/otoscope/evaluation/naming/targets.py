@@ -109,10 +109,10 @@ def measure(labelling: Labelling, block: Block, targets: Targets) -> Rows:
         part = labelling.part(number)
         scoring.measure(
             part.first, part.first_clip, part.classes, part.clip, part.place, part.track, part.ring, part.ring_start,
-            part.ring_length, part.moves, labelling.n_moves, labelling.cluster, block.indptr, block.frames,
-            block.values, cursor, indptr, rows.kind, rows.low, rows.high, rows.members, rows.aside, rows.outside,
-            rows.whole, rows.of_cluster, rows.right, speech, labelling.unit, *labelling.dealt, *labelling.dealt_bounds,
-            hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
+            part.ring_length, part.moves, labelling.n_moves, labelling.cluster, labelling.near_frames, block.indptr,
+            block.frames, block.values, cursor, indptr, rows.kind, rows.low, rows.high, rows.members, rows.aside,
+            rows.outside, rows.whole, rows.of_cluster, rows.right, speech, labelling.unit, *labelling.dealt,
+            *labelling.dealt_bounds, hits, found, chance, rest, dealt_hits, dealt_rest, hit_clips, run, squares,
         )  # fmt: skip
     scoring.flush_all(run, squares, rows.of_cluster, rows.right)
     figures = _figures(rows, hits, found, squares)
@@ -162,7 +162,7 @@ class _Rows:
             own = np.flatnonzero(kind == k)
             frames = labelling.n_positive[k].sum(axis=0)[:-1] / np.maximum(labelling.kinds[k].n_intervals, 1)
             length[own] = frames[members[own, 0]]
-            counts, by_cluster = labelling.n_positive[k][SCORE], np.ascontiguousarray(labelling.cluster_positive[k].T)
+            counts, by_cluster = labelling.n_positive[k][SCORE], labelling.clusters_of_class[k]
             near = labelling.near.get(labelling.kinds[k].name)
             for j in range(MAX_MEMBERS):
                 rows = own[members[own, j] >= 0]
