@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otoscope.errors import OtoscopeError
+from otoscope.storage import arrays
 from otoscope.storage.arrays import (
     BLOCK_BYTES,
     ArrayFile,
@@ -256,7 +257,11 @@ def test_rows_beyond_the_end_are_none(folder: Path) -> None:
     ]  # fmt: skip
 
 
-def test_arrays_that_grew_on_disk_are_written_as_those_in_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held_bytes", [0, 100_000, arrays.HELD_BYTES])
+def test_arrays_that_grew_are_written_as_if_they_had_been_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held_bytes: int
+) -> None:
+    monkeypatch.setattr(arrays, "HELD_BYTES", held_bytes)
     rng = np.random.default_rng(0)
     growing = {"wide": Growing(tmp_path, np.float32, (3,)), "long": Growing(tmp_path, np.int64)}
     for sizes in ((0, 1, 70_000, 5), (), (2, 0, 3)):  # begun anew each time, shorter than before

@@ -22,6 +22,8 @@ from otoscope.errors import OtoscopeError
 BLOCK_BYTES = 1 << 16
 """Checksums cover this many bytes each: small enough to check on every first touch, 8 bytes per 64 KiB of data."""
 MAX_HEADER_BYTES = 1 << 24
+HELD_BYTES = 12 << 20
+"""Of an array that grows, so much is held in memory."""
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
@@ -44,10 +46,10 @@ class DamagedError(OtoscopeError):
 
 
 class Growing:
-    """An array that grows by rows in a scratch file: memory holds none of it.
+    """An array that grows by rows, in memory while it is small and then in a scratch file.
 
-    The file has no name that would outlive the process. An array that begins anew writes over it: pages that the
-    system holds already cost far less than new ones.
+    Rows are not copied: who appends them does not change them afterwards. The file has no name that would outlive the
+    process. An array that begins anew writes over it: pages that the system holds already cost far less than new ones.
 
     Args:
         folder: the file lies on the same disk.
@@ -59,6 +61,8 @@ class Growing:
         self.row_shape = row_shape
         self.n_rows = 0
         self._row_bytes = self.dtype.itemsize * math.prod(row_shape)
+        self._held: list[npt.NDArray[Any]] = []
+        self._n_filed = 0
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
         self.close = weakref.finalize(self, self._file.close)
         """Let go of the file; so does whoever forgets the array."""
@@ -77,27 +81,35 @@ class Growing:
         """Add rows at the end."""
         if rows.shape[1:] != self.row_shape:
             raise ValueError(f"rows of shape {rows.shape[1:]} do not fit to those of {self.row_shape}")
-        left = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1).view(np.uint8).data
-        self._file.seek(self.nbytes)
-        while left:
-            left = left[self._file.write(left) :]
+        self._held.append(np.ascontiguousarray(rows, dtype=self.dtype))
         self.n_rows += len(rows)
+        if self.nbytes - self._n_filed > HELD_BYTES:
+            self._file.seek(self._n_filed)
+            for each in self._held:
+                left = each.reshape(-1).view(np.uint8).data
+                while left:
+                    left = left[self._file.write(left) :]
+            self._n_filed = self.nbytes
+            self._held.clear()
 
     def clear(self) -> None:
         """Begin anew, with no rows."""
-        self.n_rows = 0
+        self.n_rows = self._n_filed = 0
+        self._held.clear()
 
     def tofile(self, file: BinaryIO) -> None:
         """Write the bytes of the array to a file."""
         self._file.seek(0)
-        piece = memoryview(bytearray(min(self.nbytes, 4 * BLOCK_BYTES)))
-        left = self.nbytes
+        piece = memoryview(bytearray(min(self._n_filed, 4 * BLOCK_BYTES)))
+        left = self._n_filed
         while left:
             n = self._file.readinto(piece[: min(left, len(piece))])
             if not n:
                 raise OSError("a scratch file lost its end")
             file.write(piece[:n])
             left -= n
+        for each in self._held:
+            each.tofile(file)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any] | Growing]) -> None:

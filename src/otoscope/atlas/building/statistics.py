@@ -141,17 +141,19 @@ def _by_clip(indptr, frames, values, bounds, clips, profile, peaks):  # type: ig
     n_bins, n_quantiles = profile.shape[1], peaks.shape[1]
     found = np.empty(len(bounds), dtype=np.float32)
     for i in range(len(indptr) - 1):
-        clip, n = -1, 0
-        for entry in range(indptr[i], indptr[i + 1]):
-            frame = frames[entry]
-            if clip < 0 or frame >= bounds[clip + 1]:
-                clip = np.searchsorted(bounds, frame, side="right") - 1
-                found[n] = values[entry]
-                n += 1
-            elif values[entry] > found[n - 1]:
-                found[n - 1] = values[entry]
-            length = bounds[clip + 1] - bounds[clip]
-            profile[i, (frame - bounds[clip]) * n_bins // length] += 1
+        entry, end, n = indptr[i], indptr[i + 1], 0
+        while entry < end:
+            clip = np.searchsorted(bounds, np.int64(frames[entry]), side="right") - 1
+            start, stop, peak = bounds[clip], bounds[clip + 1], np.float32(0)
+            per_length = 1.0 / (stop - start)
+            while entry < end and frames[entry] < stop:
+                # the half keeps rounding away from whole numbers: a division, but quicker
+                at = np.int64((np.float64((np.int64(frames[entry]) - start) * n_bins) + 0.5) * per_length)
+                profile[i, at] += 1
+                peak = max(peak, values[entry])
+                entry += 1
+            found[n] = peak
+            n += 1
         clips[i] = n
         if n == 0:
             continue

@@ -1,16 +1,16 @@
 """From frames with their features to features with their frames, in bounded memory.
 
 Every part of the codes is sorted by feature into scratch files, as many features at a time as fit into little memory;
-`blocks` then gathers the parts' pieces of a few features at a time with plain reads. Memory grows with features and
+`blocks` then gathers the parts' pieces of a few features at a time. Memory grows with features and
 block size, never with the number of frames.
 """
 
 from __future__ import annotations
 
-import os
+import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numba
 import numpy as np
@@ -82,18 +82,26 @@ class Transposed:
         indptr = np.concatenate(([0], np.cumsum(self.counts[first:last]))).astype(np.int64)
         frames = np.empty(indptr[-1], dtype=np.uint32)
         values = np.empty(indptr[-1], dtype=np.float32)
-        position = indptr[:-1].copy()
-        for part, start in enumerate(self._starts[:-1]):
-            row = self._read("indptr", np.int64, part * (self.n_features + 1) + first, last - first + 1)
-            lo, n = start + int(row[0]), int(row[-1] - row[0])
-            if n:
-                piece = self._read("frames", np.uint32, lo, n), self._read("values", np.float32, lo, n)
-                _scatter(row - row[0], *piece, position, frames, values)
+        if len(frames):
+            maps = {name: _Mapped(file) for name, file in self._files.items()}
+            starts = np.array(self._starts[:-1], dtype=np.int64)
+            rows = maps["indptr"].array(np.int64).reshape(len(starts), -1)[:, first : last + 1]
+            pieces = maps["frames"].array(np.uint32), maps["values"].array(np.float32)
+            _collect(starts, rows, *pieces, indptr[:-1].copy(), frames, values)
         return Block(first, indptr, frames, values)
 
-    def _read(self, name: str, dtype: type[Any], start: int, n: int) -> npt.NDArray[Any]:
-        size = np.dtype(dtype).itemsize
-        return np.frombuffer(os.pread(self._files[name].fileno(), n * size, start * size), dtype=dtype)
+
+class _Mapped:
+    """A file of which a few places are read: no neighbouring pages come with them, and all are let go at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            self._map.madvise(mmap.MADV_RANDOM)
+
+    def array(self, dtype: type[Any]) -> npt.NDArray[Any]:
+        """The file as one array, which keeps it mapped."""
+        return np.frombuffer(self._map, dtype=dtype)
 
 
 def transposed(parts: Iterable[tuple[int, ArrayFile]], folder: Path, n_features: int) -> Transposed:
@@ -105,14 +113,15 @@ def transposed(parts: Iterable[tuple[int, ArrayFile]], folder: Path, n_features:
 
 
 @numba.njit(cache=True, nogil=True)
-def _scatter(row, frames, values, position, out_frames, out_values):  # type: ignore[no-untyped-def]
-    for i in range(len(row) - 1):
-        at = position[i]
-        for entry in range(row[i], row[i + 1]):
-            out_frames[at] = frames[entry]
-            out_values[at] = values[entry]
-            at += 1
-        position[i] = at
+def _collect(starts, rows, frames, values, position, out_frames, out_values):  # type: ignore[no-untyped-def]
+    """Gather the pieces of some features from all parts: `rows [parts, features + 1]` tells where they begin."""
+    for part in range(len(starts)):
+        for i in range(len(position)):
+            at, lo = position[i], starts[part] + rows[part, i]
+            for entry in range(rows[part, i + 1] - rows[part, i]):
+                out_frames[at + entry] = frames[lo + entry]
+                out_values[at + entry] = values[lo + entry]
+            position[i] += rows[part, i + 1] - rows[part, i]
 
 
 def _runs(indptr: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

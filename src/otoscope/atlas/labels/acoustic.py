@@ -23,6 +23,9 @@ _FLAT = 1e-9
 """A measure whose variance is less than this share of its mean square is constant, up to rounding."""
 _N_SUMS = 8  # Σa, Σa², Σa·energy, Σa·tilt, Σa·voicing; over voiced frames Σa, Σa², Σa·pitch
 
+KEPT_FRAMES = 1 << 17
+"""What is known of so many frames stays in memory from one block of features to the next: labels and measures take some
+16 MB."""
 Parts = Sequence[tuple[int, ArrayFile]]
 """First frame of each part, and a file with its `measures [t, 4]`."""
 Floats = npt.NDArray[np.float64]
@@ -44,12 +47,14 @@ class AcousticTable:
         cluster: npt.NDArray[np.int32],
         clip_bounds: npt.NDArray[np.int64],
     ) -> None:
-        self.parts, self.cluster, self.bounds = parts, cluster, clip_bounds
+        self.cluster, self.bounds = cluster, clip_bounds
+        self._parts = [(first, part.read("measures"), part) for first, part in parts]
+        self._stay = sum(len(measures) for _, measures, _ in self._parts) <= KEPT_FRAMES
         n = int(cluster.max(initial=0)) + 1
         self.sums = np.zeros((n, 3 + 3 + 2 + 2))  # Σm (3), Σm² (3), N and N voiced, Σpitch, Σpitch²
         self.cross = np.zeros((3, 3))
-        for first, part in parts:
-            _sum_measures(part.read("measures"), first, clip_bounds, cluster, self.sums, self.cross)
+        for first, measures, part in self._parts:
+            _sum_measures(measures, first, clip_bounds, cluster, self.sums, self.cross)
             part.release()
 
     def of(self, block: Block) -> Columns:
@@ -63,12 +68,13 @@ class AcousticTable:
     def _of(self, block: Block, start: int, stop: int) -> Columns:
         sums = np.zeros((stop - start, len(self.sums), _N_SUMS))
         cursor = block.indptr[start:stop].copy()
-        for first, part in self.parts:
+        for first, measures, part in self._parts:
             _sum_entries(
-                part.read("measures"), first, self.bounds, self.cluster, block.indptr[start : stop + 1], block.frames,
+                measures, first, self.bounds, self.cluster, block.indptr[start : stop + 1], block.frames,
                 block.values, cursor, sums,
             )  # fmt: skip
-            part.release()
+            if not self._stay:
+                part.release()
         n, n_voiced = self.sums[:, 6], self.sums[:, 7]
         columns = []
         for j in range(3):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otoscope.atlas.format import PART_FRAMES, frames_part
-from otoscope.atlas.labels.acoustic import Parts
+from otoscope.atlas.labels.acoustic import KEPT_FRAMES, Parts
 from otoscope.audio import Corpus
 from otoscope.evaluation.naming.label_sets import LabelKind, Painter, Stretches
 from otoscope.evaluation.naming.labelling import MAX_DEALT, LabelCollector, LabelKindClasses, Labelling, LabelPart
@@ -22,8 +22,6 @@ from otoscope.storage.arrays import ArrayFile, write_arrays
 
 SAMPLE_PART_FRAMES = PART_FRAMES // 4
 """Frames of a part of a sample: there may be several samples, each with a part in memory."""
-KEPT_FRAMES = PART_FRAMES
-"""The labels of so many frames stay in memory from one block of features to the next (some 8 MB)."""
 _SCRATCH = ("clip", "place", "track", "ring", "ring_start", "ring_length", "moves")
 
 
