@@ -12,9 +12,10 @@ from otoscope.atlas import Atlas, build_atlas
 from otoscope.audio import Clip, Corpus, Interval
 from otoscope.dictionaries import Neurons
 from otoscope.evaluation.naming.by_feature import Block
+from otoscope.evaluation.naming.collector import LabelCollector, labelling_of_sets
 from otoscope.evaluation.naming.discovery import family_q_values
 from otoscope.evaluation.naming.label_sets import LabelSet
-from otoscope.evaluation.naming.labelling import SCORE, LabelCollector, LabelKindClasses, labelling_of_sets
+from otoscope.evaluation.naming.labelling import SCORE, LabelKindClasses
 from otoscope.evaluation.naming.targets import Targets, measure
 
 SITE = "encoder.1.mlp.post"

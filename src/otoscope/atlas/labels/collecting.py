@@ -14,8 +14,9 @@ import numpy.typing as npt
 from otoscope.atlas.format import PART_FRAMES, frames_part
 from otoscope.atlas.labels.acoustic import KEPT_FRAMES, Parts
 from otoscope.audio import Corpus
+from otoscope.evaluation.naming.collector import MAX_DEALT, LabelCollector
 from otoscope.evaluation.naming.label_sets import LabelKind, Painter, Stretches
-from otoscope.evaluation.naming.labelling import MAX_DEALT, LabelCollector, LabelKindClasses, Labelling, LabelPart
+from otoscope.evaluation.naming.labelling import LabelKindClasses, Labelling, LabelPart
 from otoscope.evaluation.selectivity import split_groups
 from otoscope.models import Clock
 from otoscope.storage.arrays import ArrayFile, write_arrays

@@ -7,7 +7,6 @@ each clip, or dealt to other clips where a label holds for whole clips. Values a
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,10 @@ import numpy.typing as npt
 from otoscope.evaluation.naming import choosing, scoring
 from otoscope.evaluation.naming.bands import Bands, choose_bands
 from otoscope.evaluation.naming.by_feature import Block, ranking
+from otoscope.evaluation.naming.collector import labelling_of_sets
+from otoscope.evaluation.naming.keeping import N_BEST, N_RANKED, BestFeatures, worth_keeping
 from otoscope.evaluation.naming.label_sets import SPEECH, LabelSet
-from otoscope.evaluation.naming.labelling import BANDED, FIT, N_SHIFTS, SCORE, Labelling, labelling_of_sets
+from otoscope.evaluation.naming.labelling import BANDED, FIT, N_SHIFTS, SCORE, Labelling
 from otoscope.evaluation.naming.targets import Rows, Targets, f1_interval, measure, shift_p_value
 
 __all__ = [
@@ -33,15 +34,9 @@ __all__ = [
     "shift_p_value",
 ]
 
-N_RANKED = 10
-"""Classes kept for every feature."""
-N_BEST = 20
-"""Features kept for every class."""
 N_TOGETHER = 256
 """Features scored at a time."""
 PURITY_SHARE, PURITY_MIN_FRAMES = 0.05, 10
-MIN_CLASS_SKILL = 0.05
-"""A feature is among a class's best only if it finds the class so well."""
 MIN_BAND_SKILL, NEARLY = 0.02, 0.6
 """Bands are looked for if one threshold finds some class of the kind so well, and, of phones and words, nearly as well
 as any of the other kind."""
@@ -173,7 +168,7 @@ class Labeller:
     def _label(self, block: Block, order: npt.NDArray[np.uint32] | None) -> Named:
         entries = self._entries(block, order)
         skill, threshold = self._chosen(entries)
-        keep = _keep(skill, self.best)
+        keep = worth_keeping(skill, self.best)
         targets = Targets()
         self._add_pairs(targets, keep, threshold)
         n_pairs = len(targets)
@@ -372,36 +367,6 @@ def _lexical_columns(lexical: Rows, figures: Rows) -> Rows:
             values[at >= 0] = figures[f"f1_{end}"][at[at >= 0]]
             columns[f"{name}_{end}"] = values
     return columns
-
-
-class BestFeatures:
-    """The best skills of every class so far: pairs below them need no row. Never loses one that is among the best."""
-
-    def __init__(self, n_classes: int) -> None:
-        self._lock = threading.Lock()
-        self._best = np.zeros((N_BEST, n_classes))
-
-    def keep(self, skill: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        with self._lock:
-            least = np.maximum(self._best.min(axis=0), MIN_CLASS_SKILL)
-            found = np.flatnonzero((skill >= least).any(axis=0))
-            together = np.concatenate([self._best[:, found], skill[:, found]]).T.copy()
-            together.partition(len(skill), axis=1)
-            self._best[:, found] = together[:, len(skill) :].T
-            return np.asarray(skill >= np.maximum(self._best.min(axis=0), MIN_CLASS_SKILL))
-
-
-def _keep(skill: npt.NDArray[np.float64], best: BestFeatures) -> npt.NDArray[np.bool_]:
-    """Pairs better than always-on that are among a feature's best classes, ties included, or a class's best features.
-
-    What is kept for the sake of a class depends on which features came before; what is a feature's does not.
-    """
-    keep, at = best.keep(skill), skill.shape[1] - N_RANKED
-    if at > 0:
-        keep |= skill >= np.partition(skill, at, axis=1)[:, at : at + 1]
-    else:
-        keep[:] = True
-    return keep & (skill > 0)
 
 
 def always_on_f1(n_positive: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
