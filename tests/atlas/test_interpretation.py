@@ -278,7 +278,9 @@ def test_what_was_answered_is_not_asked_again(atlas: Atlas, world: World, tmp_pa
         return found, len(server.requests)
 
     first, asked = run()
+    written = path.read_bytes()
     again, asked_again = run()
+    assert path.read_bytes() == written, "nothing in the file tells in which run a model was asked"
     assert (asked, asked_again) == (9, 0)
     assert again.rung(3).score == first.rung(3).score
     assert (again.rung(3).by["asked"], again.rung(3).by["prompt_tokens"]) == (0, 900)

@@ -34,8 +34,8 @@ class Rung:
         score: on held-out moments; None where it was not tried.
         note: why there is no explanation or no score; empty otherwise.
         by: of rung 3: model, endpoint (its address) and asked_at (UTC) of the explanation as it was kept, None where
-            that is not known; prompt_version, confidence; questions, asked (in this run), requests, seconds,
-            prompt_tokens and completion_tokens of the explanation and its trial.
+            that is not known; prompt_version, confidence; questions, asked (in this run; not in files), requests,
+            seconds, prompt_tokens and completion_tokens of the explanation and its trial.
     """
 
     rung: int
@@ -124,9 +124,18 @@ def merge_interpretations(path: Path, about: dict[str, Any], found: Iterable[Int
         asked = before.rung(3) if before is not None else None
         rungs = each.rungs if each.rung(3) or asked is None else (*each.rungs, asked)
         kept[each.feature] = Interpretation(each.feature, each.address, rungs, each.card, each.note)
-    lines = [{"format": FORMAT, "version": VERSION, **about}, *(kept[index].to_json() for index in sorted(kept))]
+    lines = [{"format": FORMAT, "version": VERSION, **about}, *(_lasting(kept[index]) for index in sorted(kept))]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(json_line(each) for each in lines), "utf-8")
+
+
+def _lasting(each: Interpretation) -> dict[str, Any]:
+    """Return what is written of an interpretation: not how much was asked in this run, or one that went on after being
+    killed would write another file."""
+    row = each.to_json()
+    for rung in row["rungs"]:
+        rung["by"].pop("asked", None)
+    return row
 
 
 def _load(path: Path) -> tuple[dict[str, Any], list[Interpretation]]:
