@@ -57,6 +57,13 @@ class WritesOnce:
         return [self.done[what, clip.clip_id, key] for clip in clips]
 
 
+class ScoresOnly(WritesOnce):
+    """The same for who asks only for log-probabilities: texts under edits, which take longest, are not written."""
+
+    def transcribe_each(self, clips: list[Clip], sweep: Sweep, **options: Any) -> list[list[Transcript]]:
+        return [[transcript] * len(sweep) for transcript in self.transcribe(clips)]
+
+
 def named(sweep: Sweep) -> Hashable:
     """What the edits of a sweep write, and how strongly: one key for equal sweeps."""
     return tuple(
@@ -70,9 +77,17 @@ def writer(pocket: SpeechModel) -> SpeechModel:
 
 
 @pytest.fixture(scope="module")
+def scorer(pocket: SpeechModel, writer: SpeechModel) -> SpeechModel:
+    made = ScoresOnly(pocket)
+    made.done = cast("WritesOnce", writer).done
+    return cast("SpeechModel", made)
+
+
+@pytest.fixture(scope="module")
 def trained(learned: Learned, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dictionary, Atlas]:
     folder: Path = tmp_path_factory.mktemp("necessity") / "atlas"
-    atlas = oto.build_atlas(learned.store, learned.sae, learned.corpus, to=folder, n_shifts=2, progress=False)
+    heard = learned.corpus[::2]  # enough to know which feature detects which phone
+    atlas = oto.build_atlas(learned.store, learned.sae, heard, to=folder, n_shifts=2, progress=False)
     return learned.sae, atlas
 
 
@@ -115,9 +130,9 @@ def reversed_(
 
 
 def test_words_with_the_phone_lose_more_when_its_feature_is_off(
-    writer: SpeechModel, clips: Corpus, trained: tuple[Dictionary, Atlas]
+    scorer: SpeechModel, clips: Corpus, trained: tuple[Dictionary, Atlas]
 ) -> None:
-    results, edit, control = scaled(writer, clips, trained, factor=0.0)
+    results, edit, control = scaled(scorer, clips, trained, factor=0.0)
     assert edit.log_prob.mean > control.log_prob.mean
     assert more_than_control(results).low > 0.5
 
