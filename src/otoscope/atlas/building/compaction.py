@@ -1,6 +1,7 @@
-"""Taking the entries above their floors out of frames, sixteen at a time.
+"""Taking the entries above their floors out of frames, sixteen at a time where processors have AVX-512.
 
-LLVM's `masked.compressstore` is one instruction where processors have AVX-512, and a few branches elsewhere.
+There LLVM's `masked.compressstore` is one instruction; elsewhere it would be branches that nobody can predict, and
+every entry is written and overwritten if it is not kept.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _LANES = 16
+_COMPRESSES = bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
 @numba.njit(cache=True, nogil=True)
@@ -25,16 +27,18 @@ def sides_above(frames, floors, n_kept):  # type: ignore[no-untyped-def]
     n_frames, d = frames.shape
     indptr = np.zeros(n_frames + 1, dtype=np.int64)
     features, values = np.empty(n_kept + 1, dtype=np.uint32), np.empty(n_kept + 1, dtype=np.float32)
-    n, whole = np.int64(0), d // _LANES * _LANES
+    n, whole = np.int64(0), d // _LANES * _LANES if _COMPRESSES else 0
     for t in range(n_frames):
         row = frames[t]
         for side in range(2):
             sign, first = np.float32(1 - 2 * side), side * d
             for i in range(0, whole, _LANES):
                 n = _compress(row, floors, np.int64(i), np.int64(first + i), sign, features, values, n)
+            above = floors[first : first + d]
             for i in range(whole, d):
-                features[n], values[n] = first + i, sign * row[i]
-                n += sign * row[i] > floors[first + i]
+                value = sign * row[i]
+                features[n], values[n] = np.uint32(first + i), value
+                n += value > above[i]
         indptr[t + 1] = n
     return indptr, features[:n], values[:n]
 
