@@ -56,9 +56,12 @@ def _launch(playwright: Playwright) -> Browser:
         return playwright.chromium.launch(args=ARGUMENTS, executable_path=str(DEBIAN_CHROMIUM))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Playwright's own Chromium or Debian's; without either, users skip these tests and CI fails."""
+    """Playwright's own Chromium or Debian's; without either, users skip these tests and CI fails.
+
+    One for this folder and not for the session: while Playwright runs, no other test can run an event loop.
+    """
     try:
         from playwright.sync_api import Error, sync_playwright
 
