@@ -28,25 +28,27 @@ TOGETHER = {"tests/cli/": "cli", "tests/server/": "server", "tests/workspace/": 
 """Whose tests share what takes seconds to make, and run in one worker; all others are handed out file by file."""
 FIRST = (
     "tests/cli/",
+    "tests/models/test_edits_everywhere.py",
+    "tests/models/test_families.py",
+    "tests/models/test_generation_parity.py",
+    "tests/models/test_transcription.py",
+    "tests/models/test_parity_whisper.py",
+    "tests/audio/test_fuzz_decoding.py",
     "tests/server/",
     *LEARNED,
-    "tests/models/test_edits_everywhere.py",
-    "tests/models/test_generation_parity.py",
-    "tests/audio/test_fuzz_decoding.py",
     "tests/evaluation/test_scorecard.py",
-    "tests/models/test_families.py",
     "tests/dictionaries/test_resume.py",
     "tests/dictionaries/test_planted_",
-    "tests/models/test_parity_whisper.py",
     "tests/workspace/",
-    "tests/models/test_transcription.py",
     "tests/atlas/",
     "tests/activations/",
     "tests/test_docs.py",
     "tests/audio/",
     "tests/dictionaries/test_gpu_kernels.py",
 )
-"""What takes longest begins first, so that no worker is left with it at the end."""
+"""What takes longest begins first, so that no worker is left with it at the end; but in a fresh checkout the first
+worker compiles (the pipeline by the verbs, over a minute) what the next would compile again beside it, so the second
+begins with what needs none of that."""
 
 
 # How long an example takes says more about what else runs here than about what is tested.
