@@ -55,7 +55,7 @@ def frames_of(sample: FrameSample, counts: list[int]) -> np.ndarray:
 def test_samples_are_nested_and_keep_every_clip_or_enough_of_them(world: World) -> None:
     samples, half, counts = samples_of(world)
     larger = np.ones(sum(counts), dtype=bool)
-    for each, share in zip(samples, (1 / 2, 1 / 4, 1 / 16), strict=True):
+    for each, share in zip(samples, (1 / 4, 1 / 16), strict=True):
         here = frames_of(each, counts)
         assert not (here & ~larger).any()
         assert here.mean() == pytest.approx(share, rel=0.05)
@@ -64,13 +64,13 @@ def test_samples_are_nested_and_keep_every_clip_or_enough_of_them(world: World) 
         assert (each.of(0, sum(counts)) == np.flatnonzero(here)).all()
         assert (each.of(37, 1000) == np.flatnonzero(here[37:1037])).all(), "runs need not begin with a clip"
         larger = here
-    assert samples[1].chosen.all()
-    assert not samples[2].chosen.all()
+    assert samples[0].chosen.all()
+    assert not samples[1].chosen.all()
 
 
 def test_few_clips_are_all_used(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "MIN_CLIPS", 128)
-    assert [each.chosen.all() for each in samples_of(world)[0]] == [True, True]
+    assert [each.chosen.all() for each in samples_of(world)[0]] == [True]
 
 
 def test_a_clip_is_in_the_same_samples_whatever_the_order_of_the_clips() -> None:
@@ -79,7 +79,7 @@ def test_a_clip_is_in_the_same_samples_whatever_the_order_of_the_clips() -> None
     bounds = np.arange(1501) * 100
     found = evidence.nested_samples(ids, bounds, half)
     turned = evidence.nested_samples(ids[::-1], bounds, half[:, ::-1])
-    assert len(found) > 3
+    assert len(found) > 2
     for a, b in zip(found, turned, strict=True):
         assert (a.chosen == b.chosen[::-1]).all()
         assert (a.phase == b.phase[::-1]).all()

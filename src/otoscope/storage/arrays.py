@@ -22,7 +22,7 @@ from otoscope.errors import OtoscopeError
 BLOCK_BYTES = 1 << 16
 """Checksums cover this many bytes each: small enough to check on every first touch, 8 bytes per 64 KiB of data."""
 MAX_HEADER_BYTES = 1 << 24
-HELD_BYTES = 12 << 20
+HELD_BYTES = 1 << 20
 """Of an array that grows, so much is held in memory."""
 
 _DTYPES = {

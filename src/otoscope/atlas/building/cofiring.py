@@ -25,7 +25,7 @@ MAX_SAMPLED = 4096
 """Frames of a feature that are looked at: all, or as many evenly spaced ones."""
 MAX_GATHERED = 1 << 18
 """Entries of these frames per feature; where frames hold many, fewer of them are looked at."""
-BATCH_ENTRIES = 1 << 22
+BATCH_ENTRIES = 1 << 21
 FULL = 1 / 32
 """Where frames hold at least this share of all features, all features are counted in one sample of frames; those that
 fire in too few of them, in as many of their own as would be enough."""

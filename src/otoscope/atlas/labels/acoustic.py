@@ -23,9 +23,9 @@ _FLAT = 1e-9
 """A measure whose variance is less than this share of its mean square is constant, up to rounding."""
 _N_SUMS = 8  # Σa, Σa², Σa·energy, Σa·tilt, Σa·voicing; over voiced frames Σa, Σa², Σa·pitch
 
-KEPT_FRAMES = 1 << 17
+KEPT_FRAMES = 1 << 16
 """What is known of so many frames stays in memory from one block of features to the next: labels and measures take some
-16 MB."""
+8 MB."""
 Parts = Sequence[tuple[int, ArrayFile]]
 """First frame of each part, and a file with its `measures [t, 4]`."""
 Floats = npt.NDArray[np.float64]

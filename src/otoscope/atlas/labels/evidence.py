@@ -1,9 +1,9 @@
 """From which frames a feature's labels are learned: all, or a sample of them if it fires in very many.
 
 A feature with a million active frames needs no more than a few thousand to be named, and neither memory nor time to
-name it should grow beyond that. Samples are nested. The first two hold every second and every fourth frame of all
-clips: neighbouring frames say nearly the same, and every voice and nearly every sound stays. Each further one holds a
-quarter of the clips of the one before, those whose ids hash lowest; where there are few clips, there is none. Labels,
+name it should grow beyond that. Samples are nested, each a quarter of the one before. The first holds every fourth
+frame of all clips: neighbouring frames say nearly the same, and every voice and nearly every sound stays. Each further
+one holds a quarter of the clips, those whose ids hash lowest; where there are few clips, there is none. Labels,
 correlations with what is heard, and all their figures are then of the sample. Everything else an atlas says of a
 feature is of all frames.
 """
@@ -28,8 +28,8 @@ from otoscope.evaluation.naming.labelling import Labelling
 
 MAX_ENTRIES = 1 << 14
 """A feature with more active frames is named from the largest sample that holds no more of them, if there is one."""
-STRIDES = (2, 4)
-"""The first samples hold one of so many frames (80 ms at most)."""
+STRIDE = 4
+"""Samples hold one of so many frames (80 ms)."""
 MIN_CLIPS = 128
 """No sample leaves clips out and keeps fewer in either half of the voices: voices tell more than frames."""
 
@@ -86,7 +86,7 @@ class Evidence:
         self.share = np.ones(len(counts), dtype=np.float32)
         """`[n]` share of all frames that a feature's labels are learned from."""
         self.effort = counts
-        """`[n]` by how many entries each feature is named, or a quarter of all, if that is more."""
+        """`[n]` by how many entries each feature is named, or half of all, if that is more."""
         self._level = np.zeros(len(counts), dtype=np.int64)
         whole = Labeller(labelling)
         self._tables = {0: _Tables(whole, AcousticTable(measures, labelling.cluster, clip_bounds))}
@@ -102,7 +102,7 @@ class Evidence:
             heard = AcousticTable(sampled_measures(measures, sample, folder), labels.cluster, sample.bounds)
             self.share[self._level == level] = shares[level]
             self._tables[level] = _Tables(Labeller(labels, whole.best), heard, sample)
-        self.effort = (counts * np.maximum(self.share, 0.25)).astype(np.int64)
+        self.effort = (counts * np.maximum(self.share, 0.5)).astype(np.int64)
 
     def of(self, block: Block) -> tuple[Named, Rows, npt.NDArray[np.float32]]:
         """Return what features of a block, whose frames ascend, are named; `AcousticTable.of` of them; and the block's
@@ -125,18 +125,17 @@ def nested_samples(clip_ids: Sequence[str], clip_bounds: Ints, half: npt.NDArray
     """
     keys = [hashlib.sha256(f"otoscope evidence {each}".encode()).digest() for each in clip_ids]
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__), dtype=np.int64)
-    drawn = np.array([key[-1] for key in keys], dtype=np.int64)
+    phase = np.array([key[-1] % STRIDE for key in keys], dtype=np.int64)
     sizes = np.diff(clip_bounds)
     so_far = np.cumsum(sizes[order])
-    chosen = np.ones(len(keys), dtype=bool)
-    found = [FrameSample(chosen, stride, drawn % stride, sizes) for stride in STRIDES]
+    found = [FrameSample(np.ones(len(keys), dtype=bool), STRIDE, phase, sizes)]
     for quarters in itertools.count(1):
         chosen = np.zeros(len(keys), dtype=bool)
         chosen[order[: int(np.searchsorted(so_far, clip_bounds[-1] / 4**quarters)) + 1]] = True
         n, scored = int(chosen.sum()), half[:, chosen].sum(axis=1)
         if min(n, int(scored.min(initial=n)), int((n - scored).min(initial=n))) < MIN_CLIPS:
             break
-        found.append(FrameSample(chosen, STRIDES[-1], drawn % STRIDES[-1], sizes))
+        found.append(FrameSample(chosen, STRIDE, phase, sizes))
     return found
 
 

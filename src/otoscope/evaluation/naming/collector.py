@@ -61,7 +61,7 @@ class LabelCollector:
         sizes = [len(each.classes) + 1 for each in self.kinds]
         self.cluster = (np.arange(n_clips) * n_clusters // max(n_clips, 1)).astype(np.int32)
         self.n_positive = tuple(np.zeros((2, size), dtype=np.int64) for size in sizes)
-        self.cluster_positive = tuple(np.zeros((n_clusters, size), dtype=np.int32) for size in sizes)
+        self.cluster_positive = tuple(np.zeros((size, n_clusters), dtype=np.int32) for size in sizes)
         self.n_dropped, self.n_rings = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
         self.constant, self.labelled = np.zeros(n_kinds, dtype=np.int64), np.zeros(n_kinds, dtype=np.int64)
         self.clip_class = np.full((n_kinds, n_clips), -1, dtype=np.int16)
@@ -194,9 +194,9 @@ class LabelCollector:
         for half in (FIT, SCORE):
             self.n_positive[k][half] += np.bincount(own[known & (side == half)], minlength=size)
         scored = known & (side == SCORE)
-        n_clusters = len(self.cluster_positive[k])
-        flat = self.cluster[clip[scored]].astype(np.int64) * size + own[scored]
-        found = np.bincount(flat, minlength=n_clusters * size).reshape(n_clusters, size)
+        n_clusters = self.cluster_positive[k].shape[1]
+        flat = own[scored].astype(np.int64) * n_clusters + self.cluster[clip[scored]]
+        found = np.bincount(flat, minlength=size * n_clusters).reshape(size, n_clusters)
         self.cluster_positive[k][:] += found.astype(np.int32)
         self.n_dropped[k] += int((~known).sum())
 

@@ -81,7 +81,7 @@ class Labelling:
             lack, all clips change places; in the second, clips of speech keep theirs, or whatever fires on any sound
             would pass for a detector of one.
         unit_counts: per kind `[c + 1]` how many units (clips or speakers) of the scored half are of each class.
-        cluster: `[b]` cluster of each clip; `cluster_positive` per kind `[g, c + 1]` its frames of each class.
+        cluster: `[b]` cluster of each clip; `cluster_positive` per kind `[c + 1, g]` its frames of each class.
         near: for kinds in `BANDED`, `[2, c + 1, c + 1]`: frames of the second class near the first.
         in_word: `[2, phones + 1, words + 1]` frames of each phone in each word; empty without either kind.
         n_dropped: `[k]` frames without a label.
@@ -111,11 +111,6 @@ class Labelling:
     near_frames: int
     n_parts: int
     part: Callable[[int], LabelPart]
-
-    @functools.cached_property
-    def clusters_of_class(self) -> tuple[npt.NDArray[np.int32], ...]:
-        """`cluster_positive` by class, `[c + 1, g]`."""
-        return tuple(np.ascontiguousarray(each.T) for each in self.cluster_positive)
 
     @functools.cached_property
     def first_class(self) -> Ints:

@@ -162,7 +162,7 @@ class _Rows:
             own = np.flatnonzero(kind == k)
             frames = labelling.n_positive[k].sum(axis=0)[:-1] / np.maximum(labelling.kinds[k].n_intervals, 1)
             length[own] = frames[members[own, 0]]
-            counts, by_cluster = labelling.n_positive[k][SCORE], labelling.clusters_of_class[k]
+            counts, by_cluster = labelling.n_positive[k][SCORE], labelling.cluster_positive[k]
             near = labelling.near.get(labelling.kinds[k].name)
             for j in range(MAX_MEMBERS):
                 rows = own[members[own, j] >= 0]
