@@ -66,8 +66,8 @@ LARGER = {
 SHORT_S = 12
 """Seconds of an utterance of read speech (LibriSpeech's mean); Whisper's encoder hears 30 s of it all the same."""
 SHARES = (
-    ("ours", "tiny", 120, 30), ("ours", "tiny", 120, SHORT_S), ("ours", "base", 40, 30), ("ours", "small", 40, 30),
-    ("with_neurons", "tiny", 120, SHORT_S), ("with_neurons", "tiny", 480, 30), ("with_neurons", "small", 40, SHORT_S),
+    ("ours", "tiny", 120, 30), ("ours", "tiny", 512, SHORT_S), ("ours", "base", 40, 30), ("ours", "small", 40, 30),
+    ("with_neurons", "tiny", 512, SHORT_S), ("with_neurons", "tiny", 480, 30), ("with_neurons", "small", 40, SHORT_S),
 )  # fmt: skip
 """What the encoder's share is measured of: atlases, model, clips, seconds of each."""
 _ENCODING = "otoscope.atlas.building.encoding"

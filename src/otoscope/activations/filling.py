@@ -66,7 +66,7 @@ def fill(
             done += len(shard.clips)
 
 
-def decoded_ahead(clips: Sequence[Clip]) -> Generator[Clip, None, None]:
+def decoded_ahead(clips: Iterable[Clip]) -> Generator[Clip, None, None]:
     """Yield the clips in order with their sound in memory, decoding a few ahead.
 
     Only decoding runs in threads: torch would start a pool of its own in each of them.

@@ -75,7 +75,7 @@ def encode(
     plan = _Plan(encodings, clips)
     with (
         track("encode", len(clips), progress, unit="clips", done=plan.first) as advance,
-        contextlib.closing(decoded_ahead([clips[i] for i in plan.to_read])) as decoded,
+        contextlib.closing(decoded_ahead(clips[i] for i in plan.to_read)) as decoded,
     ):
         for position in range(plan.first, len(clips)):
             if position in plan.to_read:

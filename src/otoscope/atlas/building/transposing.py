@@ -22,6 +22,8 @@ from otoscope.storage.arrays import ArrayFile
 BLOCK_ENTRIES = 1 << 17
 RUN_ENTRIES = 1 << 18
 """Entries of a part that are sorted at a time."""
+PARTS_MAPPED = 16
+"""Parts of which pieces are mapped at a time."""
 
 
 class Transposed:
@@ -87,12 +89,17 @@ class Transposed:
             starts = np.array(self._starts[:-1], dtype=np.int64)
             rows = maps["indptr"].array(np.int64).reshape(len(starts), -1)[:, first : last + 1]
             pieces = maps["frames"].array(np.uint32), maps["values"].array(np.float32)
-            _collect(starts, rows, *pieces, indptr[:-1].copy(), frames, values)
+            position = indptr[:-1].copy()
+            for some in range(0, len(starts), PARTS_MAPPED):
+                parts = slice(some, some + PARTS_MAPPED)
+                _collect(starts[parts], rows[parts], *pieces, position, frames, values)
+                for each in maps.values():
+                    each.release()
         return Block(first, indptr, frames, values)
 
 
 class _Mapped:
-    """A file of which a few places are read: no neighbouring pages come with them, and all are let go at the end."""
+    """A file of which a few places are read; systems map whole runs of pages around each."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -102,6 +109,11 @@ class _Mapped:
     def array(self, dtype: type[Any]) -> npt.NDArray[Any]:
         """The file as one array, which keeps it mapped."""
         return np.frombuffer(self._map, dtype=dtype)
+
+    def release(self) -> None:
+        """Let go of the memory of what was read."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def transposed(parts: Iterable[tuple[int, ArrayFile]], folder: Path, n_features: int) -> Transposed:
