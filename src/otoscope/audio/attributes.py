@@ -1,8 +1,8 @@
-"""Attributes of clips in little memory."""
+"""Attributes of clips in little memory: their names are shared, and equal ones are held once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -36,3 +36,21 @@ class Attributes(Mapping[str, str]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Attributes, (self._names, self._values)
+
+
+class SharedAttributes:
+    """Makes attributes for many clips; what two of them have in common is held once."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._made: dict[tuple[tuple[str, ...], tuple[str, ...]], Attributes] = {}
+
+    def of(self, pairs: Iterable[tuple[str, str]]) -> Attributes:
+        """Return the attributes of these names and values; of a name given twice the last value counts."""
+        given = dict(pairs)
+        names, values = tuple(given), tuple(given.values())
+        names = self._names.setdefault(names, names)
+        made = self._made.get((names, values))
+        if made is None:
+            made = self._made[names, values] = Attributes(names, values)
+        return made

@@ -7,10 +7,10 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -30,39 +30,15 @@ class StoredRecording(Protocol):
         ...
 
 
-class Table(Protocol):
-    """What is said of many clips, by column."""
+class _Measured:
+    """Room for the length that was read from the header of a source."""
 
-    def field(self, row: int, name: str) -> Any:
-        """Return a field of the clip of a row."""
-        ...
-
-    def length_s(self, row: int, measure: Callable[[], float]) -> float:
-        """Return the length of a clip, measured once."""
-        ...
-
-
-class RowOfTable:
-    """Room for the length that was read from the header of a source, and for where a clip comes from: one that is a
-    row of a table looks its fields up when it is asked for them first."""
-
-    __slots__ = ("_length_s", "_row", "_table")
+    __slots__ = ("_length_s",)
     _length_s: float
-    _table: Table
-    _row: int
-
-    if not TYPE_CHECKING:  # or every misspelt attribute would be of type Any
-
-        def __getattr__(self, name: str) -> Any:
-            if name not in _SET:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            value = self._table.field(self._row, name)
-            _SET[name](self, value)
-            return value
 
 
 @dataclass(frozen=True, repr=False, slots=True, weakref_slot=True)
-class Clip(RowOfTable):
+class Clip(_Measured):
     """A span `[start_s, end_s)` of a source, with optional text, attributes and tiers; it reads
     nothing until asked.
 
@@ -85,14 +61,6 @@ class Clip(RowOfTable):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tiers", packed(self.tiers))
-
-    @classmethod
-    def of_row(cls, table: Table, row: int) -> Clip:
-        """Return the clip of a row of a table, which stays in memory as long as the clip does."""
-        clip = cls.__new__(cls)
-        object.__setattr__(clip, "_table", table)
-        object.__setattr__(clip, "_row", row)
-        return clip
 
     @classmethod
     def from_file(
@@ -202,10 +170,8 @@ class Clip(RowOfTable):
         try:
             return self._length_s
         except AttributeError:  # not asked for before
-            table = getattr(self, "_table", None)
-            length_s = self._measured() if table is None else table.length_s(self._row, self._measured)
-            object.__setattr__(self, "_length_s", length_s)
-            return length_s
+            object.__setattr__(self, "_length_s", self._measured())
+            return self._length_s
 
     def _measured(self) -> float:
         """What is left of the source from the start, in seconds."""
@@ -270,10 +236,6 @@ class Clip(RowOfTable):
         text = "" if self.text is None else f", {self.text!r}"
         tiers = "".join(f", {len(intervals)} {name}" for name, intervals in self.tiers.items())
         return f"Clip({self.clip_id!r}{span}{text}{tiers})"
-
-
-_SET = {each.name: Clip.__dict__[each.name].__set__ for each in fields(Clip)}
-"""Puts a field where it is kept; a clip is frozen for everyone else."""
 
 
 class _RecentSamples:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, overload
 
 from otoscope.audio.clip import Clip
-from otoscope.audio.clip_table import TableClips
 from otoscope.audio.problems import OnError, Problem, Problems
 from otoscope.audio.readers.tree import is_sound
 from otoscope.errors import InputError, nearest
@@ -27,8 +26,6 @@ BUNDLED = ("mini",)
 class Corpus(Sequence[Clip]):
     """Clips in a fixed order, found by position or by id. Opening one reads no sound.
 
-    Clips of a saved corpus are made when they are asked for: the same one twice is equal, not the same object.
-
     Raises:
         InputError: no clips, or two clips with one id.
     """
@@ -39,25 +36,15 @@ class Corpus(Sequence[Clip]):
         self.name = name
         self.licence = licence
         """Who made the sound, and what it may be used for; empty where nobody says."""
-        self.clips: Sequence[Clip] = clips if isinstance(clips, TableClips) else tuple(clips)
+        self.clips: tuple[Clip, ...] = tuple(clips)
         self.problems: tuple[Problem, ...] = tuple(problems)
         """What could not be used when the corpus was opened with `on_error="skip"`."""
         if not self.clips:
             raise InputError(f"Corpus {name!r} has no clips.")
-        self._position: dict[str, int] = {}
-        """Places of clips that are held; a table finds those of its own."""
-        twice = self._index(self.clips)
-        if twice is not None:
+        self._position = {clip.clip_id: i for i, clip in enumerate(self.clips)}
+        if len(self._position) < len(self.clips):
+            twice = next(clip.clip_id for i, clip in enumerate(self.clips) if self._position[clip.clip_id] != i)
             raise InputError(f"Corpus {name!r} has two clips with the id {twice!r}; ids must be unique.")
-
-    def _index(self, clips: Sequence[Clip]) -> str | None:
-        """Learn where the clips are; return an id that two of them have, if there is one."""
-        if isinstance(clips, TableClips):
-            return clips.twice()
-        self._position = {clip.clip_id: i for i, clip in enumerate(clips)}
-        if len(self._position) == len(clips):
-            return None
-        return next(clip.clip_id for i, clip in enumerate(clips) if self._position[clip.clip_id] != i)
 
     @classmethod
     def open(
@@ -248,10 +235,7 @@ class Corpus(Sequence[Clip]):
         return iter(self.clips)
 
     def __contains__(self, value: object) -> bool:
-        return self._find(value) is not None if isinstance(value, str) else value in self.clips
-
-    def _find(self, clip_id: str) -> int | None:
-        return self.clips.find(clip_id) if isinstance(self.clips, TableClips) else self._position.get(clip_id)
+        return value in self._position if isinstance(value, str) else value in self.clips
 
     def get(self, clip_id: str) -> Clip:
         """Return the clip of an id.
@@ -259,19 +243,14 @@ class Corpus(Sequence[Clip]):
         Raises:
             InputError: there is none; names the nearest ids.
         """
-        return self.clips[self.position(clip_id)]
+        if clip_id not in self._position:
+            raise InputError(f"Corpus {self.name!r} has no clip {clip_id!r}{nearest(clip_id, self._position) or '.'}")
+        return self.clips[self._position[clip_id]]
 
     def position(self, clip_id: str) -> int:
-        """Return where in the order a clip is.
-
-        Raises:
-            InputError: there is none of this id; names the nearest ids.
-        """
-        place = self._find(clip_id)
-        if place is None:
-            ids = self.clips.ids() if isinstance(self.clips, TableClips) else self._position
-            raise InputError(f"Corpus {self.name!r} has no clip {clip_id!r}{nearest(clip_id, ids) or '.'}")
-        return place
+        """Return where in the order a clip is."""
+        self.get(clip_id)
+        return self._position[clip_id]
 
     def select(self, keep: Callable[[Clip], bool] | Iterable[str]) -> Corpus:
         """Return the clips for which `keep` is true, or those of the given ids, in the order of this corpus.
@@ -280,13 +259,12 @@ class Corpus(Sequence[Clip]):
             InputError: an id is unknown, or nothing is left.
         """
         if callable(keep):
-            places = [i for i, clip in enumerate(self.clips) if keep(clip)]
+            chosen = [clip for clip in self.clips if keep(clip)]
         else:
-            places = sorted({self.position(clip_id) for clip_id in keep})
-        if not places:
+            ids = {self.get(clip_id).clip_id for clip_id in keep}
+            chosen = [clip for clip in self.clips if clip.clip_id in ids]
+        if not chosen:
             raise InputError(f"No clip of corpus {self.name!r} is left by this selection.")
-        clips = self.clips
-        chosen = clips.take(places) if isinstance(clips, TableClips) else [clips[i] for i in places]
         return Corpus(self.name, chosen, licence=self.licence)
 
     @functools.cached_property
@@ -321,7 +299,7 @@ class Corpus(Sequence[Clip]):
             _update(digest, [clip.clip_id, clip.start_s, clip.end_s, sha256])
         return digest.hexdigest()
 
-    @property
+    @functools.cached_property
     def content_hashes(self) -> tuple[str, ...]:
         """SHA-256 of each clip's source, in order; a source of several clips is read once.
 
@@ -329,10 +307,8 @@ class Corpus(Sequence[Clip]):
             InputError: a recording is missing.
         """
         known = tuple(clip.sha256 for clip in self.clips if clip.sha256 is not None)
-        return known if len(known) == len(self.clips) else self._hashed
-
-    @functools.cached_property
-    def _hashed(self) -> tuple[str, ...]:
+        if len(known) == len(self.clips):
+            return known
         keys = [str(clip.source) if isinstance(clip.source, Path) else id(clip.source) for clip in self.clips]
         sources = dict(zip(keys, self.clips, strict=True))
         with ThreadPoolExecutor(4) as pool:

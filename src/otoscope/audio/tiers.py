@@ -18,8 +18,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from otoscope.audio.columns import Times, one_by_one, small
-
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -35,10 +33,10 @@ Tiers = Mapping[str, tuple[Interval, ...]]
 _FIELDS = (Interval.__dict__["start_s"].__set__, Interval.__dict__["end_s"].__set__, Interval.__dict__["label"].__set__)
 
 
-Seconds: TypeAlias = "npt.NDArray[np.float64] | array[float]"
+Times: TypeAlias = "npt.NDArray[np.float64] | array[float]"
 
 
-def _made(times: Seconds, labels: Iterable[str]) -> tuple[Interval, ...]:
+def _made(times: Times, labels: Iterable[str]) -> tuple[Interval, ...]:
     """Intervals of starts and ends that alternate; field by field, in half the time that their constructor takes."""
     ends = times.tolist()
     made = tuple(map(Interval.__new__, itertools.repeat(Interval, len(ends) // 2)))
@@ -53,7 +51,7 @@ class PackedTiers(Mapping[str, tuple[Interval, ...]]):
     __slots__ = ()
 
     @abc.abstractmethod
-    def columns(self, name: str) -> tuple[Seconds, Iterable[str]]:
+    def columns(self, name: str) -> tuple[Times, Iterable[str]]:
         """Return starts and ends of a tier in seconds, alternating `[2 n]`, and its labels, or raise KeyError."""
 
     @abc.abstractmethod
@@ -62,18 +60,13 @@ class PackedTiers(Mapping[str, tuple[Interval, ...]]):
 
     def __getitem__(self, name: str) -> tuple[Interval, ...]:
         """The intervals of a tier; those made last are kept, as whoever reads a clip asks for them more than once."""
-        holder, row = self.place()
-        place = (id(holder) // 16 + 3 * row + len(name)) % len(_RECENT)
+        place = (id(self) // 16 + len(name)) % len(_RECENT)
         recent = _RECENT[place]
-        if recent is not None and recent[0] is holder and recent[1] == row and recent[2] == name:
-            return recent[3]
+        if recent is not None and recent[0] is self and recent[1] == name:
+            return recent[2]
         made = _made(*self.columns(name))
-        _RECENT[place] = holder, row, name, made
+        _RECENT[place] = self, name, made
         return made
-
-    def place(self) -> tuple[object, int]:
-        """Return what holds the intervals, and where in it; the same for all that show the same."""
-        return self, 0
 
     def __contains__(self, name: object) -> bool:
         return any(own == name for own in self)
@@ -109,7 +102,7 @@ class OwnTiers(PackedTiers):
         """Return whether a tier has no intervals."""
         return any(first == stop for _, first, stop in self._bounds)
 
-    def columns(self, name: str) -> tuple[Seconds, Iterable[str]]:
+    def columns(self, name: str) -> tuple[Times, Iterable[str]]:
         """Return the times and labels of a tier."""
         for own, first, stop in self._bounds:
             if own == name:
@@ -125,7 +118,7 @@ class TierTable:
         labels: every label once.
         clip: the number of each interval's clip, `[n]`, rising.
         tier: the number of its name, `[n]`; each tier of a clip is in one piece.
-        times: starts and ends, alternating, `[2 n]`.
+        times: its start and end in seconds, `[n, 2]`.
         label: the number of its label, `[n]`.
         n_clips: how many clips there are, with and without tiers.
     """
@@ -139,17 +132,17 @@ class TierTable:
         *,
         clip: npt.NDArray[np.integer[Any]],
         tier: npt.NDArray[np.integer[Any]],
-        times: Times,
+        times: npt.NDArray[np.float64],
         label: npt.NDArray[np.integer[Any]],
         n_clips: int,
     ) -> None:
         self._names, self._labels = ([sys.intern(text) for text in texts] for texts in (names, labels))
         starts = run_starts(clip, tier)
-        self._times = times
-        self._label = small(label)
-        self._starts = one_by_one(np.append(starts, len(clip)))
-        self._tiers = one_by_one(tier[starts])
-        self._runs = one_by_one(np.searchsorted(clip[starts], np.arange(n_clips + 1)))
+        self._times = np.ascontiguousarray(times).reshape(-1)
+        self._label = _small(label)
+        self._starts = _one_by_one(np.append(starts, len(clip)))
+        self._tiers = _one_by_one(tier[starts])
+        self._runs = _one_by_one(np.searchsorted(clip[starts], np.arange(n_clips + 1)))
 
     def of_clip(self, row: int) -> Tiers:
         """Return the tiers of the clip of a number."""
@@ -159,13 +152,13 @@ class TierTable:
         """Return the names of the tiers of a clip."""
         return [self._names[each] for each in self._tiers[self._runs[row] : self._runs[row + 1]]]
 
-    def columns(self, row: int, name: str) -> tuple[Seconds, Iterable[str]]:
+    def columns(self, row: int, name: str) -> tuple[Times, Iterable[str]]:
         """Return the times and labels of a tier of a clip, or raise KeyError."""
         for run in range(self._runs[row], self._runs[row + 1]):
             if self._names[self._tiers[run]] == name:
                 first, stop = self._starts[run], self._starts[run + 1]
                 labels = map(self._labels.__getitem__, self._label[first:stop].tolist())
-                return self._times.seconds(2 * first, 2 * stop), labels
+                return self._times[2 * first : 2 * stop], labels
         raise KeyError(name)
 
 
@@ -183,20 +176,16 @@ class SharedTiers(PackedTiers):
     def __len__(self) -> int:
         return len(self._table.names(self._row))
 
-    def place(self) -> tuple[object, int]:
-        """Return the table and the row: each time that its clip is made, other tiers show it."""
-        return self._table, self._row
-
     def has_empty(self) -> bool:
         """Return False: a table has no row of what has no intervals."""
         return False
 
-    def columns(self, name: str) -> tuple[Seconds, Iterable[str]]:
+    def columns(self, name: str) -> tuple[Times, Iterable[str]]:
         """Return the times and labels of a tier."""
         return self._table.columns(self._row, name)
 
 
-_RECENT: list[tuple[object, int, str, tuple[Interval, ...]] | None] = [None] * 32
+_RECENT: list[tuple[PackedTiers, str, tuple[Interval, ...]] | None] = [None] * 32
 """Each place is read and written as a whole, so that threads need no lock."""
 
 
@@ -204,6 +193,16 @@ def run_starts(clip: npt.NDArray[np.integer[Any]], tier: npt.NDArray[np.integer[
     """Return where a tier of a clip begins, given the numbers of every interval's clip and tier, `[n]` each."""
     changes = (clip[1:] != clip[:-1]) | (tier[1:] != tier[:-1])
     return np.flatnonzero(np.concatenate([np.ones(min(len(clip), 1), dtype=bool), changes]))
+
+
+def _small(numbers: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
+    """Non-negative numbers in as few bytes as the largest needs."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
+
+
+def _one_by_one(numbers: npt.NDArray[np.integer[Any]]) -> memoryview[int]:
+    """The same, for reading single numbers, which an array is slow at."""
+    return memoryview(_small(numbers).data).toreadonly()
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ class TierColumns:
 
 def tier_columns(clips: Sequence[PackedTiers], name: str) -> TierColumns:
     """Return a tier of the clips of these tiers, without an object for each interval."""
-    times: list[Seconds] = [np.zeros(0)]
+    times: list[Times] = [np.zeros(0)]
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__
     label: array[int] = array("q")

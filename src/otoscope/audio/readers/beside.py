@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from otoscope.audio.clip import Clip, Tiers
@@ -55,7 +55,7 @@ def _tiers(path: Path, recording: str, problems: Problems) -> Tiers:
     return by_recording.get(recording) or by_recording.get(None) or {}
 
 
-def attach_labels(clips: Sequence[Clip], labels: Path, problems: Problems) -> list[Clip]:
+def attach_labels(clips: list[Clip], labels: Path, problems: Problems) -> list[Clip]:
     """Return the clips with the tiers of a folder of label files, or of one file about many recordings (CTM).
 
     A clip's file has its path, its id or its name. Tiers given here replace those of the same name.

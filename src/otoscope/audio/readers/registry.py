@@ -6,13 +6,11 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import otoscope.audio.readers as room
 from otoscope.audio.clip import Clip
-from otoscope.audio.clip_table import TableClips
 from otoscope.audio.licence import licence_in
 from otoscope.audio.problems import OnError, Problem, Problems, check_on_error
 from otoscope.audio.readers.beside import attach_labels
@@ -68,7 +66,7 @@ class Opened(NamedTuple):
     """What lies at a place: see `Corpus`."""
 
     name: str
-    clips: Sequence[Clip]
+    clips: list[Clip]
     problems: tuple[Problem, ...]
     licence: str
 
@@ -83,8 +81,7 @@ def open_clips(path: Path, *, kind: str | None, split: str | None, labels: Path 
     check_on_error(on_error)
     reader, tree = reader_of(path, kind)
     problems = Problems()
-    found_clips = reader.read(tree, split, problems)
-    clips: Sequence[Clip] = found_clips if isinstance(found_clips, TableClips) else list(found_clips)
+    clips = list(reader.read(tree, split, problems))
     if labels is not None:
         clips = attach_labels(clips, labels, problems)
     found = problems.settle(on_error)
@@ -93,9 +90,7 @@ def open_clips(path: Path, *, kind: str | None, split: str | None, labels: Path 
         raise InputError(f"{path} has no clips as {reader.title}{why}.")
     name = reader.name(tree) if reader.name is not None else tree.path.resolve().name
     licence = reader.licence(tree) if reader.licence is not None else licence_in(tree.path, path)
-    if not isinstance(clips, TableClips):  # of which none has an empty tier
-        clips = [_with_tuple_tiers(clip) for clip in clips]
-    return Opened(name, clips, found, licence)
+    return Opened(name, [_with_tuple_tiers(clip) for clip in clips], found, licence)
 
 
 def _with_tuple_tiers(clip: Clip) -> Clip:

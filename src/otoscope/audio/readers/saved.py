@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from otoscope.audio.attributes import SharedAttributes
 from otoscope.audio.clip import Clip
-from otoscope.audio.clip_table import ClipTable, TableClips
-from otoscope.audio.columns import Texts, Times, alternating, joined_times, packed_times, small
 from otoscope.audio.decoding import SAMPLE_RATE_HZ
 from otoscope.audio.problems import Problems
 from otoscope.audio.readers.reader import Reader, chosen_splits
 from otoscope.audio.readers.tree import Tree
-from otoscope.audio.tiers import TierTable, run_starts
+from otoscope.audio.tiers import NO_TIERS, TierTable, run_starts
 from otoscope.errors import InputError, OtoscopeError
 from otoscope.storage import atomic_folder, read_json, write_json
 from otoscope.storage.memory import give_back
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "otoscope-corpus", 1
 TABLES = ("meta.json", "corpus.parquet", "tiers.parquet")
-_ROWS = 1 << 14
-"""Rows of a column that are read at a time."""
+_ROWS, _INTERVALS = 1024, 1 << 14
+"""Rows of the two tables that are read at a time."""
 
 
 @functools.cache
@@ -48,21 +47,16 @@ def _schemas() -> tuple[Any, Any]:
     return pa.schema(clips), pa.schema(tiers)
 
 
-def load_corpus(folder: Path) -> tuple[str, TableClips, str]:
+def load_corpus(folder: Path) -> tuple[str, list[Clip], str]:
     """Return the name, the clips and the licence of a saved corpus.
 
     Raises:
         OtoscopeError: missing, damaged, or of another format.
     """
     meta = read_json(folder / "meta.json", format=FORMAT, version=VERSION)
-    table = _clips(folder)
+    clips = _clips(folder)
     _release()  # what reading took, which is more than the clips themselves
-    if (folder / TABLES[2]).exists():
-        tiers = _tiers(folder / TABLES[2], _schemas()[1], table)
-        if tiers is not None:
-            table.put_tiers(tiers)
-    _release()
-    return str(meta["name"]), TableClips(table), str(meta.get("licence", ""))
+    return str(meta["name"]), clips, str(meta.get("licence", ""))
 
 
 def _release() -> None:
@@ -73,41 +67,50 @@ def _release() -> None:
     give_back()
 
 
-def _clips(folder: Path) -> ClipTable:
-    """Read the table of clips column by column."""
-    import pyarrow as pa
+def _clips(folder: Path) -> list[Clip]:
+    """Read the tables by column: of rows as objects, holes would be left all over what stays in memory."""
+    clips_schema, tiers_schema = _schemas()
+    columns: dict[str, list[Any]] = {name: [] for name in clips_schema.names}
+    texts: dict[str, str] = {}
+    attributes = SharedAttributes()
+    for rows in _batches(folder / "corpus.parquet", clips_schema, _ROWS):
+        for name, column in zip(clips_schema.names, rows.columns, strict=True):
+            if name == "attributes":
+                columns[name] += map(attributes.of, _pairs(column.combine_chunks(), texts))
+            elif name in ("start_s", "end_s"):
+                columns[name] += column.to_pylist()
+            else:
+                columns[name] += _texts(column.combine_chunks(), texts)
+    table = None
+    if (folder / "tiers.parquet").exists():
+        position: dict[str, int] = {}
+        for row, clip_id in enumerate(columns["clip_id"]):
+            position.setdefault(clip_id, row)
+        table = _tiers(folder / "tiers.parquet", tiers_schema, position, len(columns["clip_id"]))
+    places: dict[str, Path] = {}
+    clips = []
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        said = dict(zip(columns, values, strict=True))
+        said["start_s"] = said["start_s"] or 0.0
+        place = places.get(said["uri"])
+        if place is None:
+            place = places[said["uri"]] = folder / said["uri"]
+        clips.append(Clip(**said, tiers=NO_TIERS if table is None else table.of_clip(row), source=place))
+    return clips
 
-    path, schema = folder / TABLES[1], _schemas()[0]
-    texts: dict[str, Texts] = {}
-    times: dict[str, Times] = {}
-    for name, pieces in _columns(path, schema):
-        column = pa.chunked_array(pieces, schema.field(name).type).combine_chunks()
-        if name == "attributes":
-            pairs = small(_array(column.offsets))
-            names, values = _texts(column.keys), _texts(column.items)
-        elif name in ("start_s", "end_s"):
-            seconds = np.array(column.to_pylist(), dtype=np.float64) if column.null_count else _array(column)
-            times[name] = packed_times(seconds)
-        else:
-            texts[name] = _texts(column)
-    for name in ("clip_id", "uri"):
-        if not texts[name].full:
-            raise OtoscopeError(f"{path} is damaged: {name} is missing in some rows.")
-    return ClipTable(texts, **times, pairs=pairs, names=names, values=values, folder=folder)
 
-
-def _texts(column: Any) -> Texts:
-    """Return a column of texts as bytes of our own."""
-    import pyarrow as pa
-
+def _texts(column: Any, known: dict[str, str]) -> list[str | None]:
+    """Return a column of texts, of each of which there is one copy, held in `known`."""
     coded = column.dictionary_encode("encode")  # so that a missing text has a place, too
-    codes, known = _array(coded.indices), coded.dictionary
-    if known.null_count:
-        missing = known.to_pylist().index(None)
-        codes = np.where(codes == missing, len(known), codes)
-    _, ends, utf8 = known.cast(pa.large_string()).buffers()
-    offsets = np.frombuffer(ends, dtype=np.int64, count=len(known) + 1) if len(known) else np.zeros(1, dtype=np.int64)
-    return Texts(codes, offsets, b"" if utf8 is None else utf8.to_pybytes()[: offsets[-1]])
+    here = [None if text is None else known.setdefault(text, text) for text in coded.dictionary.to_pylist()]
+    return [here[place] for place in _array(coded.indices).tolist()]
+
+
+def _pairs(column: Any, known: dict[str, str]) -> Iterator[Any]:
+    """Return the names and values of each row of a column of maps."""
+    ends = _array(column.offsets).tolist()
+    pairs = list(zip(_texts(column.keys, known), _texts(column.items, known), strict=True))
+    return (pairs[first:stop] for first, stop in itertools.pairwise(ends))
 
 
 def saved_facts(folder: Path) -> dict[str, str]:
@@ -116,49 +119,35 @@ def saved_facts(folder: Path) -> dict[str, str]:
     return {name: str(meta[name]) for name in ("name", "licence") if name in meta}
 
 
-def _tiers(path: Path, schema: Any, clips: ClipTable) -> TierTable | None:
-    """Return the tiers of the clips; rows of a clip or a tier need not follow one another."""
+def _tiers(path: Path, schema: Any, position: dict[str, int], n_clips: int) -> TierTable | None:
+    """Return the tiers of the clips at their `position`; rows of a clip or a tier need not follow one another."""
     known: dict[str, dict[str, int]] = {"tier": {}, "label": {}}
-    given: dict[str, npt.NDArray[Any]] = {}
-    times: dict[str, Times] = {}
-    for name, column in _columns(path, schema):
-        pieces = (_without_gaps(path, name, piece) for piece in column)
-        if name in ("start_s", "end_s"):
-            seconds = [packed_times(_array(piece)) for piece in pieces]
-            if not seconds:
-                return None
-            times[name] = joined_times(seconds)
-        else:
-            number_of = clips.find if name == "clip_id" else _numbering(known[name])
-            parts = [_numbers(piece.dictionary_encode(), number_of) for piece in pieces]
-            given["clip" if name == "clip_id" else name] = np.concatenate([np.zeros(0, dtype=np.uint8), *parts])
-    spans = alternating(times.pop("start_s"), times.pop("end_s"))
+    parts: dict[str, list[npt.NDArray[Any]]] = {"clip": [], "tier": [], "times": [], "label": []}
+    for rows in _batches(path, schema, _INTERVALS):
+        for name, column in zip(schema.names, rows.columns, strict=True):
+            if column.null_count:
+                raise OtoscopeError(f"{path} is damaged: {name} is missing in {column.null_count:,} rows.")
+        coded = {name: rows[name].combine_chunks().dictionary_encode() for name in ("clip_id", *known)}
+        places = [position.get(clip_id, -1) for clip_id in coded["clip_id"].dictionary.to_pylist()]
+        parts["clip"].append(_numbers(coded["clip_id"], places))
+        for name, held in known.items():
+            numbers = [held.setdefault(text, len(held)) for text in coded[name].dictionary.to_pylist()]
+            parts[name].append(_numbers(coded[name], numbers))
+        span = [_array(rows[name].combine_chunks()) for name in ("start_s", "end_s")]
+        parts["times"].append(np.stack(span, axis=1))
+    if not parts["clip"]:
+        return None
+    given = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
     order = _order(given["clip"], given["tier"], len(known["tier"]))
     if order is not None:
         given = {name: column[order] for name, column in given.items()}
-        spans = spans.take(np.stack([2 * order, 2 * order + 1], axis=1).reshape(-1))
-    return TierTable(list(known["tier"]), list(known["label"]), n_clips=len(clips), times=spans, **given)
+    return TierTable(list(known["tier"]), list(known["label"]), n_clips=n_clips, **given)
 
 
-def _without_gaps(path: Path, name: str, piece: Any) -> Any:
-    """Return a piece of a column in which no value may be missing."""
-    if piece.null_count:
-        raise OtoscopeError(f"{path} is damaged: {name} is missing in {piece.null_count:,} rows.")
-    return piece
-
-
-def _numbering(known: dict[str, int]) -> Callable[[str], int]:
-    """Return what gives each text the number it has in `known`, or the next."""
-    return lambda text: known.setdefault(text, len(known))
-
-
-def _numbers(coded: Any, number_of: Callable[[str], int | None]) -> npt.NDArray[Any]:
-    """Return the number of each row of an encoded column; −1 where its text has none."""
-    numbers = [number_of(text) for text in coded.dictionary.to_pylist()]
-    own = np.array([-1 if each is None else each for each in numbers], dtype=np.int32)
-    fewer = own if (own < 0).any() else small(own)
-    found: npt.NDArray[Any] = fewer[_array(coded.indices)]
-    return found
+def _numbers(coded: Any, numbers: list[int]) -> npt.NDArray[np.int32]:
+    """Return the number of each row of an encoded column, given those of what its dictionary lists."""
+    own: npt.NDArray[np.int32] = np.array(numbers, dtype=np.int32)[_array(coded.indices)]
+    return own
 
 
 def _array(column: Any) -> npt.NDArray[Any]:
@@ -179,38 +168,22 @@ def _order(clip: npt.NDArray[np.int32], tier: npt.NDArray[np.int32], n_tiers: in
     return order[clip[order] >= 0]
 
 
-def _columns(path: Path, schema: Any) -> Iterator[tuple[str, Iterator[Any]]]:
-    """Yield the name and the values of each column of a table, one after the other, and a piece of each at a time: of
-    several columns, or of one at once, more would be held than what is made of them.
+def _batches(path: Path, schema: Any, size: int) -> Iterator[Any]:
+    """Yield the rows of a table, `size` at a time: a whole table takes several times as much as what is made of it.
 
     Raises:
         OtoscopeError: it cannot be read, or lacks a column.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _damage_named(path), pq.ParquetFile(path) as file:
-        for field in schema:
-            yield field.name, _pieces(path, file, field)
-
-
-def _pieces(path: Path, file: Any, field: Any) -> Iterator[Any]:
-    """Yield the values of a column, some rows at a time."""
-    import pyarrow as pa
-
-    with _damage_named(path):
-        for batch in file.iter_batches(_ROWS, columns=[field.name], use_threads=False):
-            piece = batch.column(field.name)
-            yield piece if piece.type == field.type else piece.cast(field.type)
-            del batch, piece
-            pa.default_memory_pool().release_unused()  # Arrow would take new room for each
-
-
-@contextlib.contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    import pyarrow as pa
-
     try:
-        yield
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(size, columns=schema.names, use_threads=False):
+                table = pa.Table.from_batches([batch]).select(schema.names)
+                yield table if table.schema.equals(schema) else table.cast(schema)
+                del batch, table
+                pa.default_memory_pool().release_unused()  # Arrow would take new room for each
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise OtoscopeError(f"{path} is damaged or not part of a saved corpus ({error}).") from error
 
@@ -289,13 +262,13 @@ def _place(clip: Clip, folder: Path, temporary: Path) -> str:
     return uri
 
 
-def _read(tree: Tree, split: str | None, problems: Problems) -> Sequence[Clip]:
+def _read(tree: Tree, split: str | None, problems: Problems) -> list[Clip]:
     """Open a saved corpus; its recordings were there when it was saved, and `Corpus.check` looks again."""
     clips = load_corpus(tree.path)[1]
-    if split is None:
-        return clips
-    chosen_splits(split, dict.fromkeys(c.attributes["split"] for c in clips if "split" in c.attributes), tree.path)
-    return clips.take([row for row, clip in enumerate(clips) if clip.attributes.get("split") == split])
+    if split is not None:
+        chosen_splits(split, dict.fromkeys(c.attributes["split"] for c in clips if "split" in c.attributes), tree.path)
+        clips = [clip for clip in clips if clip.attributes.get("split") == split]
+    return clips
 
 
 READER = Reader(
