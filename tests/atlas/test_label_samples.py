@@ -10,8 +10,10 @@ from planted_world import ALWAYS, MORNING, NOISE, SIREN, M, World, plant
 from test_label_evidence import atlas_of, shuffled, spoken
 
 from otoscope.atlas import Atlas, build_atlas, build_parts, merge_atlases
+from otoscope.atlas.building import encoding
 from otoscope.atlas.labels import evidence
 from otoscope.atlas.labels.collecting import FrameSample
+from otoscope.audio import Clip
 from otoscope.evaluation import f1_at, f1_max
 from otoscope.evaluation.naming.label_sets import label_sets, split_clips
 from otoscope.evaluation.naming.labeller import Labeller
@@ -122,6 +124,30 @@ def test_every_figure_is_that_of_the_sample(world: World) -> None:
         assert (row.f1, row.precision, row.recall) == pytest.approx(scored[1:], abs=1e-6)
         checked += level > 0
     assert checked > 20
+
+
+def test_what_can_be_heard_is_compared_in_the_frames_of_the_sample(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+
+    def measured(clip: Clip, clock: Clock, n_frames: int) -> np.ndarray:
+        found = rng.normal(size=(n_frames, 4)).astype(np.float32)
+        found[:, 0] += world.model.frames[clip.clip_id][:, M]
+        return found
+
+    monkeypatch.setattr(encoding, "frame_measures", measured)
+    atlas = build_atlas(world.model, world.dictionary, world.corpus, progress=False)
+    samples, _, counts = samples_of(world)
+    frames = np.concatenate([world.model.frames[clip.clip_id] for clip in world.corpus])
+    measures = atlas.codes.measures(0, len(frames))
+    for unit in (M, MORNING, NOISE):
+        share = atlas.column("label_share")[unit]
+        here = next(each for sample in samples if (each := frames_of(sample, counts)).mean() == pytest.approx(share))
+        values = np.where(frames[:, unit] > atlas.column("postings_from")[unit], frames[:, unit], 0)
+        correlation = atlas[unit].acoustics["energy"].correlation
+        assert correlation == pytest.approx(np.corrcoef(values[here], measures[here, 0])[0, 1], abs=1e-4)
+        assert correlation != pytest.approx(np.corrcoef(values, measures[:, 0])[0, 1], abs=1e-4), "not of all frames"
 
 
 def test_no_feature_is_named_from_many_more_entries_than_stated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

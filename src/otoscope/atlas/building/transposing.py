@@ -1,8 +1,8 @@
 """From frames with their features to features with their frames, in bounded memory.
 
 Every part of the codes is sorted by feature into scratch files, as many features at a time as fit into little memory;
-`blocks` then gathers the parts' pieces of a few features at a time. Memory grows with features and
-block size, never with the number of frames.
+`blocks` then gathers the parts' pieces of a few features at a time. Memory grows with features and block size, never
+with the number of frames.
 """
 
 from __future__ import annotations
@@ -59,17 +59,14 @@ class Transposed:
         for file in self._files.values():
             file.flush()
 
-    def blocks(
-        self, effort: npt.NDArray[np.int64] | None = None, *, first: int = 0, last: int | None = None
-    ) -> Iterator[Block]:
-        """Yield features `first:last` in order, as many at a time as stay under `BLOCK_ENTRIES` (at least one).
+    def blocks(self, effort: npt.NDArray[np.int64] | None = None) -> Iterator[Block]:
+        """Yield all features in order, as many at a time as stay under `BLOCK_ENTRIES` (at least one).
 
         `effort [n]` is what counts of each, if that is not all of its entries.
         """
-        effort = self.counts if effort is None else effort
-        stop = self.n_features if last is None else last
-        while first < stop:
-            sizes = np.cumsum(effort[first : min(stop, first + 65536)])
+        effort, first = self.counts if effort is None else effort, 0
+        while first < self.n_features:
+            sizes = np.cumsum(effort[first : first + 65536])
             end = first + max(1, int(np.searchsorted(sizes, BLOCK_ENTRIES, side="right")))
             yield self._gather(first, end)
             first = end
