@@ -17,6 +17,7 @@ from otoscope.audio import Clip
 from otoscope.evaluation import f1_at, f1_max
 from otoscope.evaluation.naming.label_sets import label_sets, split_clips
 from otoscope.evaluation.naming.labeller import Labeller
+from otoscope.evaluation.naming.labelling import Labelling
 from otoscope.evaluation.naming.traits import all_kinds
 from otoscope.models import Clock
 
@@ -148,6 +149,28 @@ def test_what_can_be_heard_is_compared_in_the_frames_of_the_sample(
         correlation = atlas[unit].acoustics["energy"].correlation
         assert correlation == pytest.approx(np.corrcoef(values[here], measures[here, 0])[0, 1], abs=1e-4)
         assert correlation != pytest.approx(np.corrcoef(values, measures[:, 0])[0, 1], abs=1e-4), "not of all frames"
+
+
+def test_what_is_near_in_a_sample_is_one_of_its_frames_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Labelling] = []
+    sampled_labels = evidence.sampled_labels
+
+    def spied(*args: object, **options: object) -> Labelling:
+        made.append(sampled_labels(*args, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    monkeypatch.setattr(evidence, "sampled_labels", spied)
+    build_atlas(world.model, world.dictionary, world.corpus, progress=False)
+    found = made[0]
+    parts = [found.part(number) for number in range(found.n_parts)]
+    column = [each.name for each in found.kinds].index("phone")
+    classes, clip = (np.concatenate([getattr(part, name) for part in parts]) for name in ("classes", "clip"))
+    own, fit = classes[:, column], found.half[column][clip] == 0
+    together = fit[1:] & (clip[1:] == clip[:-1]) & (own[1:] >= 0)
+    assert found.near_frames == 1
+    before, after = 0, 1
+    pairs = together & (((own[:-1] == before) & (own[1:] == after)) | ((own[:-1] == after) & (own[1:] == before)))
+    assert 0 < found.near["phone"][0, before, after] + found.near["phone"][0, after, before] <= 2 * pairs.sum()
 
 
 def test_no_feature_is_named_from_many_more_entries_than_stated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
